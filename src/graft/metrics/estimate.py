@@ -1,0 +1,126 @@
+"""Metrics as functions of means, and their bootstrap intervals by one matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graft._checks import integer, number
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its interval; `low` and `high` are NaN where no interval can be given."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the three numbers; NaN becomes None, which JSON can hold."""
+        return {name: None if np.isnan(v) else float(v) for name, v in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Statistic:
+    r"""A metric of the form :math:`g(\frac1n \sum_i s_i)`.
+
+    Accuracy, F1, log loss, calibration error, RMSE and R² are all of this form, so that the metric of B resamples is
+    `combine` of one product: weights (B, n) times `rows` (n, m).
+
+    Parameters
+    ----------
+    rows : array of shape (n, m)
+        The per-example statistics :math:`s_i`.
+    combine : callable
+        :math:`g`: takes means of shape (..., m), returns values of shape (...).
+    """
+
+    rows: np.ndarray
+    combine: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def value(self) -> float:
+        """The metric of the examples as they are."""
+        return float(self.combine(self.rows.mean(axis=0)))
+
+
+def bootstrap(
+    statistics: dict[str, Statistic],
+    *,
+    groups: Any = None,
+    resamples: int = 1000,
+    coverage: float = 0.95,
+    random_state: int = 0,
+) -> dict[str, Estimate]:
+    r"""Return each metric with its percentile bootstrap interval.
+
+    Every resample draws n examples with replacement, all metrics on the same resamples. With `groups`, whole groups
+    are drawn instead of examples (the cluster bootstrap), because examples of one group are not independent.
+
+    Parameters
+    ----------
+    statistics : dict of str to Statistic
+        The metrics, all over the same n examples.
+    groups : array of shape (n,), optional
+        The group of each example.
+    resamples : int
+        B, the number of resamples.
+    coverage : float
+        The nominal coverage of the interval.
+    random_state : int
+        The seed: the same seed gives the same interval.
+
+    Returns
+    -------
+    dict of str to Estimate
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from graft.metrics import Statistic, bootstrap
+    >>> correct = np.array([[1.0], [1.0], [1.0], [0.0]])
+    >>> bootstrap({"accuracy": Statistic(correct, lambda means: means[..., 0])})["accuracy"].value
+    0.75
+    """
+    integer("resamples", resamples, low=1)
+    number("coverage", coverage, low=0, high=1)
+    if not statistics:
+        return {}
+    names = list(statistics)
+    table = np.concatenate([statistics[name].rows for name in names], axis=1).astype(np.float64)
+    ends = np.cumsum([statistics[name].rows.shape[1] for name in names])
+    if groups is None:
+        sizes = np.ones(len(table))
+    else:
+        # A resample of groups only needs each group's sums: the table shrinks to a row a group.
+        _, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        sums = np.zeros((int(member.max()) + 1, table.shape[1]))
+        np.add.at(sums, member, table)
+        sizes, table = np.bincount(member).astype(np.float64), sums
+    draws = np.random.default_rng(random_state)
+    units = len(table)
+    chunk = max(1, int(2e7) // max(units, 1))  # 160 MB of weights at a time
+    values: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for start in range(0, resamples, chunk):
+        count = min(chunk, resamples - start)
+        weight = draws.multinomial(units, np.full(units, 1 / units), size=count).astype(np.float64)
+        means = (weight @ table) / (weight @ sizes)[:, None]
+        for name, end in zip(names, ends, strict=True):
+            width = statistics[name].rows.shape[1]
+            values[name].append(statistics[name].combine(means[:, end - width : end]))
+    tail = (1 - coverage) / 2
+    result = {}
+    for name in names:
+        drawn = np.concatenate(values[name])
+        drawn = drawn[np.isfinite(drawn)]
+        low, high = np.quantile(drawn, [tail, 1 - tail]) if units > 1 and len(drawn) else (np.nan, np.nan)
+        result[name] = Estimate(statistics[name].value, float(low), float(high))
+    return result
