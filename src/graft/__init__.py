@@ -1,0 +1,55 @@
+"""Graft: transfer learning that measures what it is worth.
+
+The names below are loaded when they are first used, so that ``import graft`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graft.backbones import Backbone, load_backbone
+    from graft.data import Domain, Task, check, read_features, read_images, read_texts
+    from graft.techniques import FeatureExtraction, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "graft.backbones",
+    "Domain": "graft.data",
+    "FeatureExtraction": "graft.techniques",
+    "Task": "graft.data",
+    "check": "graft.data",
+    "load": "graft.techniques",
+    "load_backbone": "graft.backbones",
+    "read_features": "graft.data",
+    "read_images": "graft.data",
+    "read_texts": "graft.data",
+}
+
+__all__ = [
+    "Backbone",
+    "Domain",
+    "FeatureExtraction",
+    "Task",
+    "__version__",
+    "check",
+    "load",
+    "load_backbone",
+    "read_features",
+    "read_images",
+    "read_texts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graft' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
