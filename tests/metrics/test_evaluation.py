@@ -8,6 +8,7 @@ from sklearn import metrics as reference
 
 from graft.errors import DataError
 from graft.metrics import (
+    Evaluation,
     Statistic,
     bootstrap,
     evaluate_classification,
@@ -132,7 +133,9 @@ def test_nothing_to_evaluate_is_an_error():
         evaluate_regression([], [])
 
 
-def test_the_dictionary_is_json(classified):
-    plain = json.loads(json.dumps(evaluate_classification(*classified).to_dict()))
+def test_the_dictionary_is_json_and_comes_back(classified):
+    found = evaluate_classification(*classified)
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert Evaluation.from_dict(plain).to_dict() == found.to_dict()
     assert plain["examples"] == 300
     assert set(plain["metrics"]["accuracy"]) == {"value", "low", "high"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,11 @@ class Estimate:
     def to_dict(self) -> dict[str, float | None]:
         """Return the three numbers; NaN becomes None, which JSON can hold."""
         return {name: None if np.isnan(v) else float(v) for name, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, float | None]) -> Self:
+        """Return the estimate of which `to_dict` made `plain`."""
+        return cls(**{name: float("nan") if value is None else value for name, value in plain.items()})
 
 
 @dataclass(frozen=True)

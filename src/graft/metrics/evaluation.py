@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         result: dict[str, Any] = {
+            "task": self.task,
             "examples": self.examples,
             "metrics": {name: estimate.to_dict() for name, estimate in self.metrics.items()},
         }
@@ -53,6 +55,20 @@ class Evaluation:
             result["classes"] = list(self.classes)
             result["confusion"] = self.confusion.tolist()
         return result
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the evaluation of which `to_dict` made `plain`."""
+        rows = tuple(dict(row) for row in plain.get("per_class", ()))
+        confusion = plain.get("confusion")
+        return cls(
+            task=plain["task"],
+            examples=plain["examples"],
+            metrics={name: Estimate.from_dict(estimate) for name, estimate in plain["metrics"].items()},
+            classes=tuple(row["class"] for row in rows),
+            per_class=rows,
+            confusion=None if confusion is None else np.array(confusion, dtype=np.int64),
+        )
 
 
 def evaluate_classification(
