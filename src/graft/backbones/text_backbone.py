@@ -1,0 +1,225 @@
+"""Text networks: any sentence encoder that transformers can load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from graft._checks import one_of
+from graft.backbones.backbone import Backbone, Layer, Modality, Unreadable, Views, resolve_layers
+from graft.backbones.pooling import TEXT_POOLINGS, pool_tokens
+from graft.backbones.preprocessing import TextPreprocessing
+from graft.errors import RequestError
+
+# Encoders whose blocks end with their own norm: the output of block k is final, and the blocks after it can be left
+# out. In others the final norm follows the last block, so all of them have to run.
+_POST_NORM = frozenset({"bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "electra", "camembert"})
+
+
+class TextNetwork(nn.Module):
+    """An encoder from tokens to features: the transformer up to the chosen layers, pooling, then its own tail.
+
+    Parameters
+    ----------
+    encoder : Module
+        Made by transformers' ``AutoModel``.
+    taps : tuple of int or None
+        Which hidden states are the features (0: the embeddings, k: block k); None: the encoder's own output.
+    poolings : tuple of str
+        The poolings, side by side.
+    tail : Module
+        What the encoder's authors put after the pooling (projection, normalisation); the identity for chosen layers.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, taps: tuple[int, ...] | None, poolings: tuple[str, ...], tail: nn.Module
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.taps = taps
+        self.poolings = poolings
+        self.tail = tail
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return features of shape (n, feature_dim) for token ids and their mask, both of shape (n, length)."""
+        output = self.encoder(**batch, output_hidden_states=self.taps is not None, return_dict=True)
+        states = [output.last_hidden_state] if self.taps is None else [output.hidden_states[tap] for tap in self.taps]
+        mask = batch["attention_mask"]
+        pooled = [pool_tokens(state, mask, pooling) for state in states for pooling in self.poolings]
+        return self.tail(pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1))
+
+
+class UnitLength(nn.Module):
+    """Divide every vector by its Euclidean norm."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return vectors of length one, shape (n, d)."""
+        return nn.functional.normalize(features, dim=1)
+
+
+class TextBackbone(Backbone):
+    """A sentence encoder; made by `load_backbone`. Final.
+
+    Parameters
+    ----------
+    name : str
+        The name that `load_backbone` resolved.
+    encoder : Module
+        Made by transformers' ``AutoModel``.
+    tokenizer : PreTrainedTokenizer
+        The encoder's own.
+    preprocessing : TextPreprocessing
+        Where texts are cut, and what is put before them.
+    own_pooling : tuple of str
+        The poolings that the encoder was trained with.
+    tail : Module
+        What its authors put after the pooling.
+    license, revision : str
+        Of the weights.
+    layer, pooling
+        As in `with_output`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encoder: nn.Module,
+        tokenizer: Any,
+        preprocessing: TextPreprocessing,
+        *,
+        own_pooling: tuple[str, ...] = ("mean",),
+        tail: nn.Module | None = None,
+        license: str = "",
+        revision: str = "",
+        layer: Layer = None,
+        pooling: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._name, self._preprocessing, self._license, self._revision = name, preprocessing, license, revision
+        self._encoder, self._tokenizer, self._own_pooling = encoder, tokenizer, own_pooling
+        self._tail = nn.Identity() if tail is None else tail
+        config: Any = encoder.config
+        self._layers = ("embeddings", *(f"layer.{index}" for index in range(config.num_hidden_layers)))
+        self._layer = resolve_layers(layer, self._layers, name=name)
+        self._pooling = None if pooling is None else one_of("pooling", pooling, TEXT_POOLINGS)
+        taps = None if self._layer is None else tuple(self._layers.index(one) for one in self._layer)
+        poolings = own_pooling if pooling is None else (pooling,)
+        # The tail was trained for the network's own output: it says nothing about another layer.
+        last = self._tail if taps is None else nn.Identity()
+        self._module = TextNetwork(encoder, taps, poolings, last).eval()
+        self._module.requires_grad_(False)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def modality(self) -> Modality:
+        return "text"
+
+    @property
+    def preprocessing(self) -> TextPreprocessing:
+        return self._preprocessing
+
+    @property
+    def license(self) -> str:
+        return self._license
+
+    @property
+    def revision(self) -> str:
+        return self._revision
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self._layers
+
+    @property
+    def layer(self) -> tuple[str, ...] | None:
+        return self._layer
+
+    @property
+    def pooling(self) -> str | None:
+        return self._pooling
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    @property
+    def layer_prefixes(self) -> tuple[tuple[str, str], ...]:
+        blocks = block_path(self._encoder)
+        pairs = [("embeddings", f"encoder.{child}") for child, _ in self._encoder.named_children() if "embed" in child]
+        if blocks is not None:
+            count = len(self._layers) - 1
+            pairs += [(f"layer.{index}", f"encoder.{blocks}.{index}") for index in range(count)]
+        return (*pairs, ("output", "encoder"), ("output", "tail"))
+
+    def with_output(self, *, layer: Layer = None, pooling: str | None = None) -> Self:
+        made = self._around(self._encoder, self._tail, self._name, layer, pooling)
+        made._weights_hash = self._weights_hash
+        return made
+
+    def with_module(self, module: nn.Module, *, name: str | None = None) -> Self:
+        if not isinstance(module, TextNetwork):
+            raise RequestError(
+                "module",
+                expected="a trained copy_module() of this backbone",
+                found=type(module).__name__,
+                remedy="Pass the copy itself, or use module_backbone for another network.",
+            )
+        tail = module.tail if self._layer is None else self._tail
+        return self._around(module.encoder, tail, self._name if name is None else name, self._layer, self._pooling)
+
+    def _around(self, encoder: nn.Module, tail: nn.Module, name: str, layer: Layer, pooling: str | None) -> Self:
+        return type(self)(
+            name,
+            encoder,
+            self._tokenizer,
+            self._preprocessing,
+            own_pooling=self._own_pooling,
+            tail=tail,
+            license=self._license,
+            revision=self._revision,
+            layer=layer,
+            pooling=pooling,
+        )
+
+    def read(self, sources: Sequence[Any], *, views: Views = Views()) -> list[Any]:
+        plan = self._preprocessing
+        texts = [plan.prompt + str(source) for source in sources]
+        if plan.lower_case:
+            texts = [text.lower() for text in texts]
+        tokens = self._tokenizer(texts, truncation=True, max_length=plan.max_tokens)["input_ids"] if texts else []
+        items: list[Any] = [
+            ids if isinstance(source, str) else Unreadable(f"not a text but {type(source).__name__}")
+            for source, ids in zip(sources, tokens, strict=True)
+        ]
+        return items if views.count == 1 else [(item,) * views.count for item in items]
+
+    def collate(self, items: Sequence[Any]) -> dict[str, torch.Tensor]:
+        length = max(1, *(len(ids) for ids in items))
+        padding = self._tokenizer.pad_token_id
+        ids = torch.full((len(items), length), 0 if padding is None else padding, dtype=torch.long)
+        mask = torch.zeros((len(items), length), dtype=torch.long)
+        for row, item in enumerate(items):
+            ids[row, : len(item)] = torch.tensor(item, dtype=torch.long)
+            mask[row, : len(item)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def item_size(self, item: Any) -> int:
+        return len(item)
+
+    def _example_item(self) -> list[int]:
+        return self._tokenizer(["a"], truncation=True, max_length=self._preprocessing.max_tokens)["input_ids"][0]
+
+
+def block_path(encoder: nn.Module) -> str | None:
+    """Return the path of the list that holds the encoder's blocks, such as ``encoder.layer``; None if there is none."""
+    config: Any = encoder.config
+    for path, child in encoder.named_modules():
+        if isinstance(child, nn.ModuleList) and len(child) == config.num_hidden_layers:
+            return path
+    return None
