@@ -31,6 +31,9 @@ class Domain:
         The given split of each example: ``"train"``, ``"val"`` or ``"test"``.
     tasks : tuple of str
         The names of the columns of a label table; empty where `labels` is one column.
+    skipped : tuple of str
+        The names of what lay beside the inputs and was left out when they were read: hidden files, files that are no
+        images, empty folders. It belongs to the whole reading: a part of a domain has none.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class Domain:
     groups: Any = None
     splits: Any = None
     tasks: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for column in ("labels", "groups", "splits"):
@@ -91,6 +95,7 @@ class Domain:
             labels=column(self.labels),
             groups=column(self.groups),
             splits=column(self.splits),
+            skipped=(),
         )
 
     def split(self, name: str) -> Domain | None:

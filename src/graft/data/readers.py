@@ -1,0 +1,513 @@
+"""`read_images`, `read_texts`, `read_features` and `read`: from files, data frames and arrays to a `Domain`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graft._checks import did_you_mean, one_of
+from graft.data.columns import Choice, choose_columns
+from graft.data.domain import Domain
+from graft.data.folders import SPLIT_NAMES, scan
+from graft.data.formats import IMAGE_SUFFIXES
+from graft.data.modality import modality_of
+from graft.data.tables import TABLE_SUFFIXES, Table, as_table, concatenate, frame_kind, read_table
+from graft.data.values import is_missing, label_array, missing, table, tidy
+from graft.errors import DataError, RequestError
+
+_ARRAY_SUFFIXES = (".npz", ".npy")
+_PATHS_TRIED = 16  # paths of a table that are looked for; when none exists, all are relative to another folder
+
+
+def read_images(
+    source: Any,
+    *,
+    image: str | None = None,
+    labels: Any = None,
+    group: Any = None,
+    split: Any = None,
+    name: str = "",
+) -> Domain:
+    """Read images, without opening one.
+
+    Parameters
+    ----------
+    source : path, data frame, array or list
+        - A folder with a folder per class. Folders ``train``, ``val`` and ``test`` with the classes inside become given
+          splits. Images that lie in no class folder have no label.
+        - A CSV, TSV, JSON Lines or Parquet file with a column of image paths, relative to the file; or a folder of
+          such files called ``train``, ``val`` or ``test``.
+        - A pandas or polars data frame, a pyarrow table or a Hugging Face ``Dataset``, with a column of paths
+          (relative to the current folder) or of encoded images; a dict of splits of them.
+        - A list of paths, bytes, PIL images or arrays; an array (n, height, width[, channels]).
+    image : str, optional
+        The column of the images; by default the obvious one (see `graft.data.columns.choose_columns`).
+    labels : str, sequence of str, or array, optional
+        The label column; several columns make a label table (n, tasks); ``[]`` means that there are none. For arrays
+        and lists: the labels themselves.
+    group : str or array, optional
+        The column of the groups (or, for arrays and lists, the groups).
+    split : str or array, optional
+        The column of the given splits, ``train``, ``val`` or ``test``.
+    name : str
+        What to call the domain; by default after the file or folder.
+
+    Raises
+    ------
+    DataError
+        If there is nothing there, no image, no such column, no label in the label column, or no file at the paths.
+    RequestError
+        If a column is named for a folder, which has none.
+    """
+    return _read("image", source, image=image, labels=labels, group=group, split=split, name=name)[1]
+
+
+def read_texts(
+    source: Any,
+    *,
+    text: str | None = None,
+    labels: Any = None,
+    group: Any = None,
+    split: Any = None,
+    name: str = "",
+) -> Domain:
+    """Read texts, exactly as they are written.
+
+    Parameters
+    ----------
+    source : path, data frame, or list
+        A CSV, TSV, JSON Lines or Parquet file, a folder of such files called ``train``, ``val`` or ``test``, a data
+        frame (pandas, polars, pyarrow, Hugging Face), a dict of splits of them, or a list or array of strings.
+    text : str, optional
+        The column of the texts; by default the obvious one (see `graft.data.columns.choose_columns`).
+    labels, group, split, name
+        As for `read_images`.
+
+    Raises
+    ------
+    DataError
+        If there is nothing there, no such column, or a label column without a label.
+
+    Examples
+    --------
+    >>> import graft.data
+    >>> frame = {"body": ["Where is my card?", "Thanks!"], "intent": ["card", None]}
+    >>> import pandas
+    >>> graft.data.read_texts(pandas.DataFrame(frame), text="body").labels
+    array(['card', None], dtype=object)
+    """
+    return _read("text", source, text=text, labels=labels, group=group, split=split, name=name)[1]
+
+
+def read_features(
+    source: Any,
+    *,
+    labels: Any = None,
+    group: Any = None,
+    split: Any = None,
+    name: str = "",
+) -> Domain:
+    """Read feature vectors (n, d).
+
+    Parameters
+    ----------
+    source : path, data frame, or array
+        An ``.npz`` file with ``X`` and perhaps ``y``, an ``.npy`` file (mapped into memory, not read), a table of
+        numbers (CSV, TSV, JSON Lines, Parquet, data frame), an array, a list of rows or a scipy sparse matrix.
+    labels : str, sequence of str, or array, optional
+        The label column; by default one called ``label``, ``class``, ``target``, ``y``, …, else the only one that holds
+        no numbers. For arrays: the labels themselves.
+    group, split, name
+        As for `read_images`.
+
+    Raises
+    ------
+    DataError
+        If there is nothing there, a column holds no numbers, or the rows are of unequal length.
+
+    Examples
+    --------
+    >>> import graft.data
+    >>> graft.data.read_features([[1.0, 2.0], [3.0, 4.0]], labels=["a", "b"]).inputs.shape
+    (2, 2)
+    """
+    return _read("features", source, labels=labels, group=group, split=split, name=name)[1]
+
+
+def read(
+    source: Any,
+    *,
+    image: str | None = None,
+    text: str | None = None,
+    labels: Any = None,
+    group: Any = None,
+    split: Any = None,
+    name: str = "",
+) -> tuple[str, Domain]:
+    """Read whatever `source` holds, and say what that is.
+
+    Parameters
+    ----------
+    source : path, data frame, array or list
+        What `read_images`, `read_texts` or `read_features` take, or the path of a single image.
+    image, text : str, optional
+        The column of the inputs; naming one decides between images and texts.
+    labels, group, split, name
+        As for `read_images`.
+
+    Returns
+    -------
+    modality : {"image", "text", "features"}
+        What the inputs are.
+    domain : Domain
+        The inputs, with what is known about them.
+
+    Raises
+    ------
+    DataError
+        If there is nothing there, or the input column is not obvious; the message lists the columns.
+    """
+    return _read(None, source, image=image, text=text, labels=labels, group=group, split=split, name=name)
+
+
+def _read(
+    modality: str | None,
+    source: Any,
+    *,
+    image: str | None = None,
+    text: str | None = None,
+    labels: Any = None,
+    group: Any = None,
+    split: Any = None,
+    name: str = "",
+    permit_empty_labels: bool = False,
+) -> tuple[str, Domain]:
+    """Read `source` as `modality`, or as what it looks like."""
+    columns = {"image": image, "text": text, "labels": labels, "group": group, "split": split}
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        name = name or os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
+        if not os.path.exists(path):
+            raise DataError(path, expected="a file or a folder", found="nothing there", remedy=_sibling(path))
+        if os.path.isdir(path):
+            return _read_folder(modality, path, columns, name, permit_empty_labels)
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in _ARRAY_SUFFIXES:
+            return _read_array_file(modality, path, columns, name)
+        if suffix in IMAGE_SUFFIXES and modality in (None, "image"):
+            return "image", Domain(_objects([path]), name=name)
+        if suffix not in TABLE_SUFFIXES:
+            known = sorted({*TABLE_SUFFIXES, *_ARRAY_SUFFIXES})
+            raise DataError(
+                path,
+                expected=f"a folder, or a file ending in {', '.join(known)}",
+                found=f"the suffix {suffix!r}" if suffix else "no suffix",
+                remedy=did_you_mean(suffix, known, otherwise="Export the data as one of those."),
+            )
+        return _from_table(modality, read_table(path), columns, name, permit_empty_labels)
+    if isinstance(source, dict) and source and all(frame_kind(part) is not None for part in source.values()):
+        parts = {_split_name(key, "splits"): as_table(part) for key, part in source.items()}
+        joined, origin = concatenate(parts, name="the splits")
+        return _from_table(modality, joined, columns, name, permit_empty_labels, origin)
+    if frame_kind(source) is not None:
+        return _from_table(modality, as_table(source), columns, name, permit_empty_labels)
+    return _from_arrays(modality, source, columns, name)
+
+
+def _read_folder(
+    modality: str | None, path: str, columns: dict[str, Any], name: str, permit_empty_labels: bool
+) -> tuple[str, Domain]:
+    if modality in (None, "image"):
+        listing = scan(path)
+        if listing.paths:
+            named = [key for key in ("image", "text", "group", "split") if columns[key] is not None]
+            wants_labels = columns["labels"] is not None and len(columns["labels"]) > 0
+            if named or wants_labels:
+                raise RequestError(
+                    (named or ["labels"])[0],
+                    expected="no column: a folder of images has none, its folders are the labels",
+                    found=repr(columns[(named or ["labels"])[0]]),
+                    remedy=f"Leave it out, or name a table of images instead of {path}.",
+                )
+            labelled = columns["labels"] is None and any(label is not None for label in listing.labels)
+            divided = any(part is not None for part in listing.splits)
+            return "image", Domain(
+                _objects(listing.paths),
+                _objects(listing.labels) if labelled else None,
+                name,
+                splits=_objects(listing.splits) if divided else None,
+                skipped=tuple(listing.skipped),
+            )
+    tables = {}
+    for file in sorted(os.listdir(path)):
+        stem, suffix = os.path.splitext(file)
+        if stem.casefold() in SPLIT_NAMES and suffix.lower() in TABLE_SUFFIXES:
+            tables[SPLIT_NAMES[stem.casefold()]] = read_table(os.path.join(path, file))
+    if tables:
+        joined, origin = concatenate(tables, name=path)
+        return _from_table(modality, joined, columns, name, permit_empty_labels, origin)
+    content = sum(1 for _ in os.scandir(path))
+    expected = "images, in a folder per class, or tables called train, val or test"
+    raise DataError(
+        path,
+        expected=expected if modality != "text" else "tables called train, val or test",
+        found=f"none among {content} entries" if content else "an empty folder",
+        remedy="Check the path, or name a table inside it.",
+    )
+
+
+def _from_table(
+    modality: str | None,
+    source: Table,
+    columns: dict[str, Any],
+    name: str,
+    permit_empty_labels: bool,
+    origin: np.ndarray | None = None,
+) -> tuple[str, Domain]:
+    """Return the domain of a table; `origin` is the split of each row where the splits are tables of their own."""
+    for key in ("labels", "group", "split"):
+        value = columns[key]
+        names = [value] if isinstance(value, str) or value is None else list(value)
+        if not all(isinstance(column, str) or column is None for column in names):
+            raise RequestError(
+                key,
+                expected="names of columns, as the data are a table",
+                found=f"{value!r:.60}",
+                remedy="Put the values into the table, or pass arrays for both.",
+            )
+    choice = choose_columns(source, modality=modality, **columns)
+    labels = _labels(source, choice, permit_empty_labels)
+    splits = origin
+    if choice.split is not None and origin is None:
+        splits = _objects([_split_name(cell, choice.split) for cell in source.cells(choice.split)])
+    return choice.modality, Domain(
+        _inputs(source, choice),
+        labels,
+        name,
+        groups=None if choice.group is None else source.values(choice.group),
+        splits=splits,
+        tasks=choice.labels if choice.is_table else (),
+    )
+
+
+def _labels(source: Table, choice: Choice, permit_empty: bool) -> np.ndarray | None:
+    if not choice.labels:
+        return None
+    parts = [source.values(column) for column in choice.labels]
+    for column, values in zip(choice.labels, parts, strict=True):
+        if not permit_empty and missing(values).all():
+            raise DataError(
+                f"label column {column!r} of {source.name}",
+                expected="at least one label",
+                found=f"{len(values)} empty cells",
+                remedy="Fill it in, name another column, or pass labels=[] for data without labels.",
+            )
+    return table(parts) if choice.is_table else parts[0]
+
+
+def _inputs(source: Table, choice: Choice) -> Any:
+    if choice.inputs is None:
+        used = {*choice.labels, choice.group, choice.split}
+        names = [column for column in source.names if column not in used]
+        numbers = {column: source.numbers(column) for column in names}
+        words = [column for column, values in numbers.items() if values is None]
+        if words or not names:
+            raise DataError(
+                source.name,
+                expected="numbers in every column but the label",
+                found=f"{', '.join(map(repr, words[:5]))} without" if words else "no other column",
+                remedy="Name the label column, and remove or encode the other columns of words.",
+            )
+        return np.stack([numbers[column] for column in names], axis=1)  # type: ignore[misc]
+    cells = source.cells(choice.inputs)
+    if choice.modality == "text":
+        return _objects(["" if cell is None or cell != cell else str(cell) for cell in cells])
+    inputs = [_located(cell, source.folder) for cell in cells]
+    tried = [path for path in inputs if isinstance(path, str) and path][:_PATHS_TRIED]
+    if tried and not any(os.path.exists(path) for path in tried):
+        raise DataError(
+            f"column {choice.inputs!r} of {source.name}",
+            expected="paths of images, relative to " + ("the table" if source.folder is not None else "this folder"),
+            found=f"none of the first {len(tried)}, such as {tried[0]!r}",
+            remedy="Correct the paths, or move the table beside the images.",
+        )
+    return _objects(inputs)
+
+
+def _located(cell: Any, folder: str | None) -> Any:
+    """Return what a cell of an image column holds: a path that can be opened from here, or an encoded image."""
+    if isinstance(cell, dict):
+        held = cell.get("bytes")
+        return held if held is not None else _located(cell.get("path"), folder)
+    if isinstance(cell, os.PathLike):
+        cell = os.fspath(cell)
+    if is_missing(cell):
+        return ""
+    return os.path.join(folder, cell) if folder and isinstance(cell, str) else cell
+
+
+def _read_array_file(modality: str | None, path: str, columns: dict[str, Any], name: str) -> tuple[str, Domain]:
+    """Read ``.npy`` or ``.npz``; pickled objects, which could run code, are refused."""
+    if modality == "text":
+        raise DataError(path, expected="a table of texts", found="an array file", remedy="Use CSV, JSONL or Parquet.")
+    try:
+        loaded = np.load(path, mmap_mode="r" if path.lower().endswith(".npy") else None, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _from_arrays(modality, loaded, columns, name, path)
+        with loaded:
+            held = {key: loaded[key] for key in loaded.files}
+    except (ValueError, OSError, EOFError, SyntaxError, KeyError) as error:
+        pickled = "allow_pickle" in str(error)
+        raise DataError(
+            path,
+            expected="arrays of numbers and of strings",
+            found="pickled Python objects" if pickled else " ".join(str(error).split())[:100] or "a broken file",
+            remedy="Save strings as y.astype(str)." if pickled else "Save it again with numpy.savez.",
+        ) from error
+    except Exception as error:  # zipfile and zlib raise their own
+        raise DataError(
+            path, expected="an .npz archive", found=str(error)[:100], remedy="Save it again with numpy.savez."
+        ) from error
+    inputs = next((key for key in ("X", "x", "features", "inputs", "images", "data") if key in held), None)
+    if inputs is None:
+        raise DataError(
+            path,
+            expected="an array 'X'",
+            found=f"the arrays {', '.join(map(repr, held)) or 'none'}",
+            remedy="Save it with numpy.savez(path, X=features, y=labels).",
+        )
+    wanted = columns["labels"]
+    if isinstance(wanted, str):
+        if wanted not in held:
+            raise DataError(
+                path,
+                expected=f"an array {wanted!r}",
+                found=f"the arrays {', '.join(map(repr, held))}",
+                remedy=did_you_mean(wanted, held, otherwise="Name one of those."),
+            )
+        labels = held[wanted]
+    elif wanted is None:
+        labels = next((held[key] for key in ("y", "Y", "labels", "label", "target", "targets") if key in held), None)
+    else:
+        labels = wanted
+    named = {
+        key: held[value] if isinstance(value, str) and value in held else value
+        for key, value in (("group", columns["group"]), ("split", columns["split"]))
+    }
+    if named["group"] is None:
+        named["group"] = held.get("groups", held.get("group"))
+    if named["split"] is None:
+        named["split"] = held.get("splits", held.get("split"))
+    return _from_arrays(modality, held[inputs], {**columns, "labels": labels, **named}, name, path)
+
+
+def _from_arrays(
+    modality: str | None, source: Any, columns: dict[str, Any], name: str, subject: str = "inputs"
+) -> tuple[str, Domain]:
+    """Return the domain of inputs and labels that are arrays or lists already."""
+    for key in ("image", "text", "labels", "group", "split"):
+        if isinstance(columns[key], str):
+            raise RequestError(
+                key,
+                expected="a data frame or a table file, when a column is named",
+                found=f"{columns[key]!r} for {type(source).__name__ if subject == 'inputs' else subject}",
+                remedy="Pass the values themselves.",
+            )
+    inputs = _input_array(modality, source, subject)
+    found = modality if modality is not None else modality_of(inputs)
+    one_of("modality", found, ("image", "text", "features"))
+    if found == "text":
+        odd = next((value for value in inputs if not isinstance(value, str)), None)
+        if odd is not None:
+            raise DataError(
+                subject, expected="strings", found=f"{odd!r:.60}", remedy="Pass the texts as strings, '' where empty."
+            )
+    given = columns["labels"]
+    labels = None if given is None or (isinstance(given, (list, tuple)) and not given) else label_array(given)
+    if labels is not None and labels.size and missing(labels).all():
+        raise DataError(
+            "labels",
+            expected="at least one label",
+            found=f"{len(labels)} empty cells",
+            remedy="Fill them in, or pass labels=None for data without labels.",
+        )
+    groups = None if columns["group"] is None else tidy(np.asarray(columns["group"]).tolist(), subject="group")
+    splits = columns["split"]
+    if splits is not None:
+        splits = _objects([_split_name(cell, "split") for cell in np.asarray(splits).tolist()])
+    return found, Domain(inputs, labels, name, groups=groups, splits=splits)
+
+
+def _input_array(modality: str | None, source: Any, subject: str) -> Any:
+    """Return inputs as something that can be indexed by an array: as they are, or as an array of objects or numbers."""
+    if type(source).__module__.startswith("scipy.sparse"):
+        inputs = source.tocsr()
+    elif type(source).__module__.split(".")[0] == "torch":
+        inputs = source.detach().cpu().numpy()
+    elif isinstance(source, np.ndarray):
+        inputs = source if source.dtype.kind not in "UT" else source.astype(object)
+    elif isinstance(source, Sequence) or type(source).__name__ == "Series":
+        cells = list(source)
+        rows = cells and all(isinstance(cell, (list, tuple, np.ndarray)) and np.ndim(cell) == 1 for cell in cells)
+        if modality == "features" or (modality is None and rows):
+            try:
+                inputs = np.asarray(cells, dtype=np.float64)
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    subject,
+                    expected="rows of numbers, all of one length",
+                    found=" ".join(str(error).split())[:100],
+                    remedy="Pass an array (n, d).",
+                ) from error
+        else:
+            inputs = _objects([os.fspath(cell) if isinstance(cell, os.PathLike) else cell for cell in cells])
+    else:
+        raise DataError(
+            subject,
+            expected="a path, a data frame, an array or a list",
+            found=f"a {type(source).__name__}",
+            remedy="Pass one of those.",
+        )
+    if inputs.shape == () or inputs.shape[0] == 0:
+        raise DataError(subject, expected="at least one example", found="none", remedy="Check what was passed.")
+    if modality == "features" and (len(inputs.shape) != 2 or inputs.dtype.kind not in "biuf"):
+        raise DataError(
+            subject,
+            expected="numbers of shape (n, d)",
+            found=f"{inputs.dtype} of shape {inputs.shape}",
+            remedy="Give each example one row of numbers; .reshape(len(X), -1) flattens.",
+        )
+    return inputs
+
+
+def _split_name(cell: Any, column: str) -> str:
+    found = SPLIT_NAMES.get(str(cell).strip().casefold())
+    if found is None:
+        raise DataError(
+            f"column {column!r}",
+            expected="train, val or test in every cell",
+            found=repr(cell),
+            remedy=did_you_mean(str(cell), SPLIT_NAMES, otherwise="Correct it, or do not name it as the split."),
+        )
+    return found
+
+
+def _sibling(path: str) -> str:
+    """Return the remedy for a path that does not exist: the nearest name in the same folder."""
+    folder, name = os.path.split(os.path.normpath(path))
+    try:
+        names = [entry for entry in os.listdir(folder or ".") if not entry.startswith(".")]
+    except OSError:
+        return f"There is no folder {folder!r} either: check the path."
+    return did_you_mean(name, names, otherwise="Check the path.")
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    """Return a one-dimensional array of objects, also where they are arrays of equal shape."""
+    array = np.empty(len(values), dtype=object)
+    for position, value in enumerate(values):
+        array[position] = value
+    return array
