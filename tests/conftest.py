@@ -1,0 +1,28 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_feature_store(tmp_path_factory):
+    """Keep the features that tests compute out of the user's feature store, and shared within one session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAFT_STORE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The path of a real data set, or a skip with the reason."""
+
+    def folder(name):
+        path = REAL_DATA / name
+        if not path.exists():
+            pytest.skip(f"the real data set {name} is not at ../shared/data beside the project")
+        return path
+
+    return folder
