@@ -146,8 +146,6 @@ def _inputs(
         expected=wanted,
         found=f"the columns {', '.join(map(repr, table.names))}",
         remedy=f"Name the column: {option}.",
-        + {"image": "image=…", "text": "text=…"}.get(modality or "", "image=… or text=…")
-        + ".",
     )
 
 
