@@ -43,7 +43,8 @@ def scan(root: str) -> FolderListing:
         If a folder cannot be listed, or split folders stand among other folders so that neither reading is safe.
     """
     listing = FolderListing()
-    folders, files = _entries(root, listing.skipped)
+    aside: list[str] = []
+    folders, files = _entries(root, aside)
     splits = {name: SPLIT_NAMES[name.casefold()] for name in folders if name.casefold() in SPLIT_NAMES}
     if splits and len(splits) < len(folders) and not _are_classes(root, splits):
         others = [name for name in folders if name not in splits]
@@ -54,7 +55,7 @@ def scan(root: str) -> FolderListing:
             remedy="Move the other folders elsewhere, or into the split that they belong to.",
         )
     if splits and len(splits) == len(folders):
-        listing.skipped.extend(files)
+        listing.skipped.extend((*aside, *files))
         for name, split in splits.items():
             _add_classes(os.path.join(root, name), split, listing)
     else:

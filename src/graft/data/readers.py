@@ -173,6 +173,14 @@ def read(
     return _read(None, source, image=image, text=text, labels=labels, group=group, split=split, name=name)
 
 
+def read_leniently(
+    source: Any, *, image: str | None, text: str | None, labels: Any, group: Any, split: Any, name: str
+) -> tuple[str, Domain]:
+    """Read as `read` does, but let a label column without a label pass, for the data doctor to report."""
+    columns = {"image": image, "text": text, "labels": labels, "group": group, "split": split}
+    return _read(None, source, **columns, name=name, permit_empty_labels=True)
+
+
 def _read(
     modality: str | None,
     source: Any,
