@@ -99,9 +99,11 @@ class CheckReport:
         left = 2 + kinds + 2 + counts + 2
         lines = [head, "", f"  {'problem':<{kinds}}  {'count':>{counts}}  where and what to do"]
         for found in self.problems:
-            places = [_shortened(place, _WIDTH - left) for place in found.where]
-            if found.count > len(places):
-                places.append(f"and {found.count - len(places):,} more")
+            # Two paths side by side would both be cut short.
+            apart = [place.replace(" = ", "\n= ").split("\n") if "/" in place else [place] for place in found.where]
+            places = [_shortened(line, _WIDTH - left) for lines in apart for line in lines]
+            if found.count > len(found.where):
+                places.append(f"and {found.count - len(found.where):,} more")
             start = f"{'!' if found.harmful else ' '} {found.kind:<{kinds}}  {found.count:>{counts},}  "
             for text in (*places, *textwrap.wrap("-> " + found.remedy, _WIDTH - left, subsequent_indent="   ")):
                 lines.append((start + text).rstrip())

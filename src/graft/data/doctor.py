@@ -71,7 +71,7 @@ def check(
     ! empty text          1  row 2
                              -> Remove these rows: nothing can be learnt or
                                 predicted from an empty text.
-      duplicate text      1  row 0: 'Hello' = row 1: 'hello '
+      duplicate text      1  row 0 = row 1: 'Hello'
                              -> Keep one of each, or give copies one group.
     """
     integer("max_pixels", max_pixels, low=1)
@@ -87,7 +87,10 @@ def check(
         digests, found = feature_faults(domain.inputs, names)
     problems += found
     noun = {"image": "image", "text": "text", "features": "row"}[modality]
-    problems += duplicate_faults(digests, domain, names, noun=noun, by_chance=modality == "features")
+    calls, openings = names, []
+    if modality == "text":
+        calls, openings = [f"row {row}" for row in range(domain.size)], [_opening(str(text)) for text in domain.inputs]
+    problems += duplicate_faults(digests, domain, calls, noun=noun, openings=openings, by_chance=modality == "features")
     problems += label_faults(domain, names)
     problems += problem(
         "skipped file",

@@ -52,8 +52,8 @@ def feature_faults(inputs: Any, names: Sequence[str]) -> tuple[list[bytes | None
         high = np.maximum(high, np.where(finite, values, -np.inf).max(axis=0))
         whole = finite.all(axis=1)
         flat = whole & (values == values[:, :1]).all(axis=1) if width > 1 else np.zeros(len(values), dtype=bool)
-        broken_rows += [names[start + row] for row in np.flatnonzero(~whole)]
-        flat_rows += [names[start + row] for row in np.flatnonzero(flat)]
+        broken_rows += [names[start + row] for row in np.flatnonzero(~whole).tolist()]
+        flat_rows += [names[start + row] for row in np.flatnonzero(flat).tolist()]
         digests += [
             content_hash(values[row] + 0.0, modality="features") if whole[row] else None for row in range(len(values))
         ]

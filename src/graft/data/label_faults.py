@@ -43,7 +43,7 @@ def _column_faults(labels: np.ndarray, title: str, splits: Any, names: Sequence[
         return problem("empty label column", [column], remedy, harmful=True)
     found = problem(
         "missing label",
-        [title + names[row] for row in np.flatnonzero(gaps)],
+        [title + names[row] for row in np.flatnonzero(gaps).tolist()],
         "Nothing, if they are meant to be unlabelled: a training leaves them out.",
         harmful=False,
     )
@@ -51,9 +51,10 @@ def _column_faults(labels: np.ndarray, title: str, splits: Any, names: Sequence[
         task = infer_task(labels[~gaps])
     except DataError as error:
         return found + problem("mixed label types", [f"{column}: {error.found}"], error.args[0], harmful=True)
-    values = [value for value in labels[~gaps].tolist()]
+    values = labels[~gaps].tolist()
     if task.kind == "regression":
-        infinite = [title + names[row] for row in np.flatnonzero(~gaps) if not np.isfinite(float(labels[row]))]
+        filled = np.flatnonzero(~gaps).tolist()
+        infinite = [title + names[row] for row in filled if not np.isfinite(float(labels[row]))]
         return found + problem("infinite label", infinite, "Correct these values.", harmful=True)
     counts = Counter(values)
     if len(counts) == 1:
@@ -109,37 +110,43 @@ def _indicator_faults(labels: np.ndarray, gaps: np.ndarray, domain: Domain) -> l
 
 
 def duplicate_faults(
-    digests: Sequence[bytes | None], domain: Domain, names: Sequence[str], *, noun: str, by_chance: bool
+    digests: Sequence[bytes | None],
+    domain: Domain,
+    names: Sequence[str],
+    *,
+    noun: str,
+    openings: Sequence[str] = (),
+    by_chance: bool = False,
 ) -> list[Problem]:
     """Return inputs that occur more than once: across splits, with other labels, or otherwise.
 
-    `by_chance` tells that equal inputs need be no slip, as rows of a few discrete features; then contradicting labels
-    are noise rather than a fault.
+    `names` call each input, and `openings`, where given, add what a text begins with. `by_chance` tells that equal
+    inputs need be no slip, as rows of a few discrete features; then contradicting labels are noise rather than a fault.
     """
     rows: dict[bytes, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
         if digest is not None:
             rows[digest].append(row)
     labels = None if domain.labels is None else label_array(domain.labels)
+
+    def listed(shown: Sequence[tuple[int, str]], total: int) -> str:
+        more = f" and {total - len(shown)} more" if total > len(shown) else ""
+        opening = f": {openings[shown[0][0]]}" if openings else ""
+        return " = ".join(names[row] + note for row, note in shown) + more + opening
+
     across, conflicting, plain = [], [], []
     for same in rows.values():
         if len(same) < 2:
             continue
         parts = {} if domain.splits is None else {str(domain.splits[row]): row for row in reversed(same)}
-        kinds = (
-            {}
-            if labels is None
-            else {repr(labels[row].tolist() if labels.ndim == 2 else labels[row]): row for row in reversed(same)}
-        )
+        kinds = {} if labels is None else {_written(labels[row]): row for row in reversed(same)}
         if len(parts) > 1:
-            across.append(" = ".join(f"{names[row]} ({part})" for part, row in sorted(parts.items())))
+            across.append(listed([(row, f" ({part})") for part, row in sorted(parts.items())], len(same)))
         if len(kinds) > 1:
             first = sorted(kinds.items(), key=lambda item: item[1])[:2]
-            conflicting.append(" = ".join(f"{names[row]} ({kind})" for kind, row in first))
+            conflicting.append(listed([(row, f" ({kind})") for kind, row in first], len(same)))
         if len(parts) < 2 and len(kinds) < 2:
-            plain.append(
-                " = ".join(names[row] for row in same[:2]) + (f" and {len(same) - 2} more" if same[2:] else "")
-            )
+            plain.append(listed([(row, "") for row in same[:2]], len(same)))
     return (
         problem(
             f"duplicate {noun} across splits",
@@ -155,3 +162,8 @@ def duplicate_faults(
         )
         + problem(f"duplicate {noun}", plain, "Keep one of each, or give copies one group.", harmful=False)
     )
+
+
+def _written(label: Any) -> str:
+    """Return a label, or a row of them, as it is printed."""
+    return repr(label.tolist() if isinstance(label, (np.ndarray, np.generic)) else label)

@@ -277,7 +277,7 @@ def _fill(part: np.ndarray, strata: np.ndarray, units: np.ndarray, first: int, r
 def _no_part_empty(
     part: np.ndarray, strata: np.ndarray, units: np.ndarray, parts: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Give an empty part the smallest unit of the part that has most; if it can be, one that is not its stratum's last."""
+    """Give an empty part the smallest unit of the part with most units; if possible not the last of a stratum there."""
     sizes = np.bincount(units)
     for position in range(parts):
         if np.any(part == position):
