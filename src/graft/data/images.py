@@ -39,8 +39,8 @@ def decode_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     ----------
     source : path, bytes, PIL image, or array
         An encoded image (a path or its bytes), a PIL image, or pixels: an array (height, width) or
-        (height, width, channels) or, as PyTorch orders them, (channels, height, width), with 1, 2 (grey and alpha),
-        3 or 4 (RGB and alpha) channels; integers in [0, 255], ``uint16``, booleans, or floats in [0, 1].
+        (height, width, channels) with 1, 2 (grey and alpha), 3 or 4 (RGB and alpha) channels, or, as PyTorch orders
+        them, (channels, height, width) with 1, 3 or 4; integers in [0, 255], ``uint16``, booleans, or floats in [0, 1].
     max_pixels : int
         The largest width times height that is decoded. It is compared with the header before a decoder runs.
 
@@ -217,7 +217,7 @@ def _from_array(source: Any, max_pixels: int) -> Image.Image:
         source = source.float() if source.is_floating_point() else source
     pixels = np.asarray(source)
     if pixels.ndim == 3:
-        first, last = pixels.shape[0] in (1, 2, 3, 4), pixels.shape[2] in (1, 2, 3, 4)
+        first, last = pixels.shape[0] in (1, 3, 4), pixels.shape[2] in (1, 2, 3, 4)
         if first and (channels_first or not last):
             pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4)) or pixels.size == 0:

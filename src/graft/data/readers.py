@@ -249,13 +249,22 @@ def _read_folder(
                 splits=_objects(listing.splits) if divided else None,
                 skipped=tuple(listing.skipped),
             )
-    tables = {}
+    files: dict[str, str] = {}
     for file in sorted(os.listdir(path)):
         stem, suffix = os.path.splitext(file)
         if stem.casefold() in SPLIT_NAMES and suffix.lower() in TABLE_SUFFIXES:
-            tables[SPLIT_NAMES[stem.casefold()]] = read_table(os.path.join(path, file))
-    if tables:
-        joined, origin = concatenate(tables, name=path)
+            key = SPLIT_NAMES[stem.casefold()]
+            if key in files:
+                raise DataError(
+                    path,
+                    expected="one table for each split",
+                    found=f"{files[key]!r} and {file!r}",
+                    remedy="Remove one of them, or name the one that is meant.",
+                )
+            files[key] = file
+    if files:
+        order = [key for key in ("train", "val", "test") if key in files]
+        joined, origin = concatenate({key: read_table(os.path.join(path, files[key])) for key in order}, name=path)
         return _from_table(modality, joined, columns, name, permit_empty_labels, origin)
     content = sum(1 for _ in os.scandir(path))
     expected = "images, in a folder per class, or tables called train, val or test"
