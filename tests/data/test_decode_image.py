@@ -238,7 +238,10 @@ def test_alpha_is_laid_on_white():
     np.testing.assert_array_equal(pixels(premultiplied)[0, :, 0], [255, 127, 0])
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F"])
+MODES = "1 L LA La P PA RGB RGBA RGBX RGBa CMYK YCbCr LAB HSV I I;16 I;16B F"
+
+
+@pytest.mark.parametrize("mode", MODES.split(" "))
 def test_every_pillow_mode_is_converted(mode):
     assert pixels(Image.new(mode, (4, 3))).shape == (3, 4, 3)
 

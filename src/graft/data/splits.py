@@ -29,9 +29,9 @@ def split(
 
     With `stratify`, each part gets its share of every class: class c with :math:`n_c` examples gives a part of fraction
     f either :math:`\\lfloor f n_c \\rfloor` or :math:`\\lceil f n_c \\rceil` of them where there are two parts, and
-    within one of that for more. The rounding errors of the classes are carried over from one to the next, in a random
-    order, so that the part itself has :math:`f n` examples to the nearest integer. Then, should the first part lack a
-    class that has examples elsewhere, it gets one of them. A regression is stratified by tenths of its values, a
+    within one of that for more. The rounding errors of the classes are carried over from one to the next, from a
+    random start, so that the part itself has :math:`f n` examples to the nearest integer. Then, should the first part
+    lack a class that has examples elsewhere, it gets one of them. A regression is stratified by tenths of its values, a
     multi-label table by the rarest label of each example (after Sechidis, Tsoumakas and Vlahavas, 2011, who serve the
     rarest label first), any other label table by which cells are filled. Unlabelled examples are a stratum.
 
@@ -228,9 +228,12 @@ def _deal_examples(strata: np.ndarray, fraction: np.ndarray, rng: np.random.Gene
     # Part by part, from the last: each takes its share of what is left, evenly along the sorted examples.
     for position in range(len(fraction) - 1, 0, -1):
         share = fraction[position] / fraction[: position + 1].sum()
-        offset = 0.5  # rounds the running total to the nearest integer
-        steps = np.floor(np.arange(1, len(rows) + 1) * share + offset - 1e-9)
-        taken = np.diff(steps, prepend=np.floor(offset)) > 0
+        # A random start, as in systematic sampling, favours no class by the rounding; its range keeps the sum nearest.
+        over = len(rows) * share + 1e-9
+        over -= math.floor(over)
+        start = rng.uniform(0, 1 - over) if over < 0.5 else rng.uniform(1 - over, 1)
+        steps = np.floor(np.arange(len(rows) + 1) * share + start + 1e-9)
+        taken = np.diff(steps) > 0
         part[rows[taken]] = position
         rows = rows[~taken]
     return part

@@ -146,11 +146,11 @@ def label_array(labels: Any, *, subject: str = "labels") -> np.ndarray:
     if array is None and not isinstance(labels, (list, tuple)):
         # pandas: a column of its strings or nullable integers converts to objects, and each column keeps its type
         array = np.asarray(labels)
+    if array is not None and array.ndim == 0:
+        raise DataError(subject, expected="a label for each input", found=repr(labels), remedy="Pass a list or array.")
     if array is not None and array.dtype.kind in "biuf":
         return array
     rows = list(labels) if array is None else array.tolist()
-    if array is not None and array.ndim == 0:
-        raise DataError(subject, expected="a label for each input", found=repr(labels), remedy="Pass a list or array.")
     if rows and isinstance(rows[0], (list, tuple, np.ndarray)):
         widths = sorted({len(row) if isinstance(row, (list, tuple, np.ndarray)) else 1 for row in rows})
         if len(widths) > 1:
