@@ -58,7 +58,7 @@ def modality_of(inputs: Any) -> str:
 
 def _holds_image(value: Any) -> bool:
     if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)):
-        return not isinstance(value, str) or is_image_name(value)
+        return not isinstance(value, str) or not value or is_image_name(value)  # "": no path was given
     if isinstance(value, dict):
         return "bytes" in value or "path" in value
     if type(value).__module__.split(".")[0] == "PIL":

@@ -341,7 +341,7 @@ def _inputs(source: Table, choice: Choice) -> Any:
         return np.stack([numbers[column] for column in names], axis=1)  # type: ignore[misc]
     cells = source.cells(choice.inputs)
     if choice.modality == "text":
-        return _objects(["" if cell is None or cell != cell else str(cell) for cell in cells])
+        return _objects([cell if isinstance(cell, str) else "" if is_missing(cell) else str(cell) for cell in cells])
     inputs = [_located(cell, source.folder) for cell in cells]
     tried = [path for path in inputs if isinstance(path, str) and path][:_PATHS_TRIED]
     if tried and not any(os.path.exists(path) for path in tried):

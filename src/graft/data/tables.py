@@ -215,11 +215,13 @@ def as_table(source: Any) -> Table:
 
 
 def _pandas_column(series: Any) -> Any:
-    """Return numbers as an array, and anything else (strings, categories, nullable integers) as a list of cells."""
+    """Return numbers as an array, and anything else (strings, categories, nullable integers) as cells with None."""
     kind = series.dtype.kind
     if kind == "f":
         return series.to_numpy(dtype=np.float64, na_value=np.nan)
-    return series.to_numpy() if isinstance(series.dtype, np.dtype) and kind in "biu" else series.tolist()
+    if isinstance(series.dtype, np.dtype) and kind in "biu":
+        return series.to_numpy()
+    return [None if gap else cell for cell, gap in zip(series.tolist(), series.isna().tolist(), strict=True)]
 
 
 def concatenate(tables: Mapping[str, Table], *, name: str) -> tuple[Table, np.ndarray]:
