@@ -1,8 +1,10 @@
-"""Where the work runs and from which seed: device, threads, generators."""
+"""Where the work runs, in which precision and from which seed: device, threads, generators."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,3 +49,41 @@ def generator(random_state: Any) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(0, 2**31 - 1))
     return np.random.default_rng(random_state)
+
+
+def bfloat16_is_fast(where: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware, so that it is faster than float32 there.
+
+    x86 processors: AVX512-BF16 or AMX. CUDA: compute capability 8.0 and later. Elsewhere it would be emulated.
+    """
+    import torch
+
+    if where.type == "cuda":
+        return torch.cuda.get_device_capability(where)[0] >= 8
+    if where.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    # Private names of torch 2.4 and later; a build that lacks them simply stays in float32.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def processor() -> str:
+    """Return what the arithmetic of this process depends on: torch's version and the vector units it uses."""
+    import torch
+
+    kind = torch.backends.cpu.get_cpu_capability()
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no-cuda"
+    return f"torch {torch.__version__}; {kind}; {card}"
+
+
+@contextmanager
+def threads_per_operation(count: int) -> Iterator[None]:
+    """Let every operation of torch use `count` threads while the block runs, in threads that are started within it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

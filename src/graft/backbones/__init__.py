@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TextPreprocessing,
         preprocessing_from_dict,
     )
+    from graft.backbones.store import FeatureStore, StoreEntry
     from graft.backbones.text_backbone import TextBackbone
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "Embedding",
     "FeatureBackbone",
     "FeaturePreprocessing",
+    "FeatureStore",
     "ImageBackbone",
     "ImagePreprocessing",
     "LayerGroup",
     "ModuleBackbone",
+    "StoreEntry",
     "TextBackbone",
     "TextPreprocessing",
     "Unreadable",
@@ -50,10 +53,12 @@ _HOMES = {
     "Embedding": "embedding",
     "FeatureBackbone": "feature_backbone",
     "FeaturePreprocessing": "preprocessing",
+    "FeatureStore": "store",
     "ImageBackbone": "image_backbone",
     "ImagePreprocessing": "preprocessing",
     "LayerGroup": "backbone",
     "ModuleBackbone": "own_backbone",
+    "StoreEntry": "store",
     "TextBackbone": "text_backbone",
     "TextPreprocessing": "preprocessing",
     "Unreadable": "backbone",

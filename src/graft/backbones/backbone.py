@@ -69,6 +69,9 @@ class Views:
     seed: int = 0
 
 
+PLAIN = Views()
+
+
 class Backbone(ABC):
     """A pretrained network that turns inputs into feature vectors; immutable, cheap to share.
 
@@ -82,6 +85,8 @@ class Backbone(ABC):
     def __init__(self) -> None:
         self._feature_dim: int | None = None
         self._weights_hash: str | None = None
+        # Faster copies of the network by precision, and whether each agrees with it; see `engine`.
+        self.faster: dict[str, tuple[torch.nn.Module, bool]] = {}
 
     @property
     @abstractmethod
@@ -130,6 +135,11 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
+    def device(self) -> torch.device:
+        """Where the network lies and computes."""
+
+    @property
+    @abstractmethod
     def layer_prefixes(self) -> tuple[tuple[str, str], ...]:
         """Pairs (group name, prefix of parameter names in `module`), from input to output; see `layer_groups`."""
 
@@ -157,7 +167,7 @@ class Backbone(ABC):
         """Return a backbone of the same kind around `module`, a trained `copy_module()`, which it takes over."""
 
     @abstractmethod
-    def read(self, sources: Sequence[Any], *, views: Views = Views()) -> list[Any]:
+    def read(self, sources: Sequence[Any], *, views: Views = PLAIN) -> list[Any]:
         """Turn sources into items, one for each (a tuple of `views.count` items for several views).
 
         An input that cannot be read yields an `Unreadable` in its place.
@@ -175,11 +185,11 @@ class Backbone(ABC):
     def feature_dim(self) -> int:
         """The number of values in a feature vector."""
         if self._feature_dim is None:
-            self._feature_dim = int(self.forward_features(self.collate([self._example_item()])).shape[1])
+            self._feature_dim = int(self.forward_features(self.collate([self.example_item()])).shape[1])
         return self._feature_dim
 
     @abstractmethod
-    def _example_item(self) -> Any:
+    def example_item(self) -> Any:
         """Return an item with which the width of the features can be measured."""
 
     @property
@@ -201,7 +211,7 @@ class Backbone(ABC):
         import torch
 
         with torch.inference_mode():
-            return self.module(batch).float()
+            return self.module(on_device(batch, self.device)).float()
 
     def copy_module(self) -> torch.nn.Module:
         """Return a copy of the network with parameters of its own, in evaluation mode, gradients on."""
@@ -315,6 +325,13 @@ def resolve_layers(layer: Layer, layers: Sequence[str], *, name: str) -> tuple[s
     if not chosen:
         raise RequestError("layer", expected="one layer or more", found="none", remedy="Pass layer=None or a name.")
     return tuple(chosen)
+
+
+def on_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch that `Backbone.collate` made, on a device."""
+    if isinstance(batch, dict):
+        return {name: values.to(device) for name, values in batch.items()}
+    return batch.to(device)
 
 
 def reason_of(error: Exception) -> str:

@@ -1,8 +1,9 @@
-"""`embed`: from inputs to features, in batches, decoding beside computing."""
+"""`embed` and `iter_embed`: from inputs to features, decoding beside computing, nothing computed twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 
 from graft._checks import integer, one_of
 from graft._progress import progress as progress_bar
-from graft.backbones.backbone import Backbone, Unreadable, Views
+from graft.backbones.backbone import Backbone, Views
+from graft.backbones.engine import PRECISIONS, Engine
 from graft.backbones.feature_backbone import FeatureBackbone, feature_table
-from graft.errors import DataError, UnreadableInputsError
+from graft.backbones.lanes import Lanes, Result
+from graft.backbones.store import FeatureStore, Space, open_store
+from graft.errors import DataError, RequestError, UnreadableInputsError
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-_BATCH = {"image": 32, "text": 64, "features": 1024}
-# Inputs that are read, sorted and computed together. What is held in memory is bounded by this.
-_WINDOW = {"image": 256, "text": 4096, "features": 65_536}
+# Inputs that are looked up, sorted and computed together: what is held in memory beside the result.
+_WINDOW = {"image": 1024, "text": 8192, "features": 65_536}
 _UNITS = {"image": "photos", "text": "texts", "features": "rows"}
+# Seconds after which finished features are written down, so that an interrupted embedding resumes there.
+_FLUSH = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +65,25 @@ def embed(
     inputs : sequence of n inputs
         Paths, PIL images or arrays; texts; feature vectors (dense or sparse).
     batch_size : int, optional
-        Examples in a forward pass.
+        Examples in a forward pass. By default 8 photos or 1,024 tokens for each processor core (such batches stay in
+        its cache), and larger ones on a GPU.
     precision : str
-        ``"float32"``, ``"bfloat16"`` or ``"auto"``.
-    store : bool or path
-        Keep the features on disk and look there first.
+        ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device has it and the features of a few of
+        these inputs agree with those in float32 (cosine of 0.999 or more).
+    store : bool, path or FeatureStore
+        Keep the features on disk and look there first; a path names another place than the default.
     views : int
-        For images: how many views of each, the plain one included; the others are seeded random crops and mirrorings.
+        For images: how many views of each, the plain one included; the others are random cuts and mirrorings.
     random_state : int
         Seeds those.
     progress : bool, optional
-        Show a bar; by default where standard error is a terminal.
+        Show a bar with rate and time left; by default where standard error is a terminal.
     strict : bool
         Raise when some inputs cannot be read, instead of leaving them out.
+
+    Returns
+    -------
+    Embedding
 
     Raises
     ------
@@ -82,7 +92,7 @@ def embed(
     DataError
         If there are no inputs.
     UnreadableInputsError
-        If some inputs cannot be read and `strict` is set.
+        If some inputs cannot be read and `strict` is set; it lists every one.
 
     Examples
     --------
@@ -91,23 +101,34 @@ def embed(
     >>> result.features.shape, result.rows, result.failures
     ((1, 384), array([0]), ((1, '3', 'not a text but int'),))
     """
-    parts = list(
-        iter_embed(
-            backbone,
-            inputs,
-            batch_size=batch_size,
-            precision=precision,
-            store=store,
-            views=views,
-            random_state=random_state,
-            progress=progress,
-        )
-    )
-    failures = tuple(failure for part in parts for failure in part.failures)
-    if failures and strict:
-        raise UnreadableInputsError(failures, _length(inputs))
-    features = parts[0].features if len(parts) == 1 else np.concatenate([part.features for part in parts])
-    return Embedding(features, np.concatenate([part.rows for part in parts]), failures)
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "store": store,
+        "views": views,
+        "random_state": random_state,
+        "progress": progress,
+    }
+    parts = iter_embed(backbone, inputs, **options)
+    if isinstance(backbone, FeatureBackbone):
+        result = next(parts)
+    else:
+        # One array of the final size, filled part by part: no second copy of the result ever stands in memory.
+        total = input_count(inputs)
+        shape = (total, backbone.feature_dim) if views == 1 else (total, views, backbone.feature_dim)
+        features: np.ndarray = np.empty(shape, np.float32)
+        rows: np.ndarray = np.empty(total, np.intp)
+        failed: list[tuple[int, str, str]] = []
+        filled = 0
+        for part in parts:
+            features[filled : filled + len(part.rows)] = part.features
+            rows[filled : filled + len(part.rows)] = part.rows
+            filled += len(part.rows)
+            failed += part.failures
+        result = Embedding(features[:filled], rows[:filled], tuple(failed))
+    if result.failures and strict:
+        raise UnreadableInputsError(result.failures, input_count(inputs))
+    return result
 
 
 def iter_embed(
@@ -132,66 +153,140 @@ def iter_embed(
     ------
     Embedding
         The features of the next inputs; `rows` counts over all of them.
+
+    Raises
+    ------
+    RequestError
+        If an option cannot be used.
+    DataError
+        If there are no inputs.
     """
     one_of("precision", precision, PRECISIONS)
     plan = Views(integer("views", views, low=1), random_state)
-    size = _BATCH[backbone.modality] if batch_size is None else integer("batch_size", batch_size, low=1)
-    total = _length(inputs)
+    if batch_size is not None:
+        integer("batch_size", batch_size, low=1)
+    if views > 1 and backbone.modality != "image":
+        raise RequestError(
+            "views", expected=f"1, because {backbone.modality} inputs are not varied", found=str(views),
+            remedy="Pass views=1.",
+        )  # fmt: skip
+    if isinstance(inputs, str | bytes):
+        raise RequestError(
+            "inputs", expected="a sequence of inputs", found=f"one {type(inputs).__name__}", remedy="Pass [input]."
+        )
+    total = input_count(inputs)
     if total == 0:
         raise DataError("inputs", expected="one input or more", found="none", remedy="Pass some inputs.")
     if isinstance(backbone, FeatureBackbone):
-        yield _identity(backbone, inputs, plan)
+        yield _identity(inputs, backbone)
         return
+    # Data frames' columns and the like are indexed by position, whatever labels their rows carry.
+    rows: Any = inputs if isinstance(inputs, list | tuple | np.ndarray) else list(inputs)
+    kept = open_store(store)
+    engine = Engine(backbone, rows, precision, kept)
+    spaces = [_space(backbone, engine.precision, plan, number) for number in range(plan.count)]
     window = _WINDOW[backbone.modality]
-    with progress_bar("embedding", total, _UNITS[backbone.modality], enabled=progress) as advance:
+    with (
+        progress_bar("embedding", total, _UNITS[backbone.modality], enabled=progress) as advance,
+        Lanes(backbone, engine, plan, batch_size, keyed=kept is not None) as lanes,
+    ):
         for start in range(0, total, window):
-            rows = range(start, min(start + window, total))
-            yield _window(backbone, [inputs[row] for row in rows], start, plan, size, advance)
+            part = [rows[row] for row in range(start, min(start + window, total))]
+            yield _window(lanes, part, start, kept, spaces, advance)
 
 
-def _window(backbone: Backbone, sources: Sequence[Any], start: int, views: Views, size: int, advance) -> Embedding:
-    items = backbone.read(sources, views=views)
-    failures = tuple(
-        (start + row, _name(sources[row]), item.reason)
-        for row, item in enumerate(items)
-        if isinstance(item, Unreadable)
+def _window(
+    lanes: Lanes, sources: list[Any], start: int, store: FeatureStore | None, spaces: list[Space], advance: Any
+) -> Embedding:
+    """Look the inputs up, compute those that are missing, and write these down."""
+    count, width = len(spaces), spaces[0].feature_dim
+    features = np.zeros((len(sources), count, width), np.float32)
+    done = np.zeros(len(sources), bool)
+    failures: list[tuple[int, str, str]] = []
+    if store is not None:
+        keys = lanes.keys(sources)
+        known = np.array([row for row, key in enumerate(keys) if key is not None], np.intp)
+        asked = [key for key in keys if key is not None]
+        held = np.ones(len(asked), bool)
+        for number, space in enumerate(spaces):
+            found, values = store.read(space, asked)
+            features[known, number] = values
+            held &= found
+        done[known] = held
+        advance(int(held.sum()))
+    missing = np.flatnonzero(~done)
+    if len(missing):
+        fresh: list[Result] = []
+        flushed = time.monotonic()
+        try:
+            for result in lanes.run([(int(row), sources[row]) for row in missing]):
+                features[result.rows] = result.features
+                done[result.rows] = True
+                failures += [(start + row, input_name(sources[row]), reason) for row, reason in result.failures]
+                fresh.append(result)
+                advance(len(result.rows) + len(result.failures))
+                if store is not None and time.monotonic() - flushed > _FLUSH:
+                    _keep(store, spaces, fresh)
+                    fresh, flushed = [], time.monotonic()
+        finally:
+            # Also on Ctrl-C: what is computed is kept.
+            if store is not None:
+                _keep(store, spaces, fresh)
+    rows = np.flatnonzero(done)
+    shown = features[rows, 0] if count == 1 else features[rows]
+    return Embedding(shown, rows + start, tuple(sorted(failures)))
+
+
+def _keep(store: FeatureStore, spaces: list[Space], fresh: list[Result]) -> None:
+    keys = [key for result in fresh for key in result.keys]
+    if not keys:
+        return
+    features = np.concatenate([result.features for result in fresh])
+    for number, space in enumerate(spaces):
+        store.write(space, keys, features[:, number])
+
+
+def _space(backbone: Backbone, precision: str, views: Views, number: int) -> Space:
+    import json
+
+    from graft.backbones.image_views import VARIATION
+
+    return Space(
+        network=backbone.name,
+        weights=backbone.weights_hash,
+        preprocessing=json.dumps(backbone.preprocessing.to_dict(), sort_keys=True),
+        layer=backbone.layer,
+        pooling=backbone.pooling,
+        precision=precision,
+        view="plain" if number == 0 else f"{VARIATION} seed {views.seed} number {number}",
+        feature_dim=backbone.feature_dim,
     )
-    good = [row for row, item in enumerate(items) if not isinstance(item, Unreadable)]
-    flat = [item for row in good for item in (items[row] if views.count > 1 else (items[row],))]
-    order = sorted(range(len(flat)), key=lambda place: backbone.item_size(flat[place]), reverse=True)
-    features = np.zeros((len(flat), backbone.feature_dim), np.float32)
-    for at in range(0, len(order), size):
-        places = order[at : at + size]
-        features[places] = backbone.forward_features(backbone.collate([flat[place] for place in places])).numpy()
-        advance(len(places) / views.count)
-    advance(len(failures))
-    if views.count > 1:
-        features = features.reshape(len(good), views.count, -1)
-    return Embedding(features, np.array([start + row for row in good], dtype=np.intp), failures)
 
 
-def _identity(backbone: FeatureBackbone, inputs: Any, views: Views) -> Embedding:
-    table = feature_table(inputs)
-    values = table.data if callable(getattr(table, "toarray", None)) else table
-    if np.isfinite(values).all():
-        rows = np.arange(table.shape[0])
-        failures: tuple[tuple[int, str, str], ...] = ()
+def _identity(inputs: Any, backbone: FeatureBackbone) -> Embedding:
+    """Return feature vectors as they are; a row with a value that is not finite is one that cannot be read."""
+    table = feature_table(inputs, backbone.stated_dim)
+    sparse = callable(getattr(table, "tocsr", None))
+    if np.isfinite(table.data if sparse else table).all():
+        return Embedding(table, np.arange(table.shape[0]), ())
+    if sparse:
+        finite = np.ones(table.shape[0], bool)
+        holders = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+        finite[holders[~np.isfinite(table.data)]] = False
     else:
-        sums = np.asarray(table.sum(axis=1)).ravel()
-        rows = np.flatnonzero(np.isfinite(sums))
-        bad = np.flatnonzero(~np.isfinite(sums))
-        failures = tuple((int(row), f"row {row}", "NaN or infinite values") for row in bad)
-        table = table[rows]
-    if views.count > 1:
-        table = np.repeat(np.asarray(table)[:, None], views.count, axis=1)
-    return Embedding(table, rows, failures)
+        finite = np.isfinite(table).all(axis=1)
+    rows = np.flatnonzero(finite)
+    failures = tuple((int(row), f"row {row}", "NaN or infinite values") for row in np.flatnonzero(~finite))
+    return Embedding(table[rows], rows, failures)
 
 
-def _length(inputs: Any) -> int:
+def input_count(inputs: Any) -> int:
+    """Return the number of inputs of an array, a sparse matrix or a sequence."""
     shape = getattr(inputs, "shape", None)
     return int(shape[0]) if shape else len(inputs)
 
 
-def _name(source: Any) -> str:
-    text = str(source)
-    return text if len(text) <= 200 else text[:197] + "..."
+def input_name(source: Any) -> str:
+    """Return what to call an input in a message: its path or its text, shortened."""
+    text = str(source) if isinstance(source, str | int | float) or hasattr(source, "__fspath__") else repr(source)
+    return text if len(text) <= 200 else f"{text[:197]}..."

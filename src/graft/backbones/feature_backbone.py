@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from graft.backbones.backbone import Backbone, Layer, Modality, Unreadable, Views
+from graft.backbones.backbone import PLAIN, Backbone, Layer, Modality, Unreadable, Views
 from graft.backbones.preprocessing import FeaturePreprocessing
 from graft.errors import DataError, RequestError
 
@@ -26,6 +26,7 @@ class FeatureBackbone(Backbone):
     def __init__(self, feature_dim: int | None = None) -> None:
         super().__init__()
         self._feature_dim = feature_dim
+        self.stated_dim = feature_dim
         self._module = nn.Identity()
 
     @property
@@ -65,6 +66,10 @@ class FeatureBackbone(Backbone):
         return self._module
 
     @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
     def layer_prefixes(self) -> tuple[tuple[str, str], ...]:
         return (("identity", ""),)
 
@@ -81,8 +86,8 @@ class FeatureBackbone(Backbone):
     def with_module(self, module: nn.Module, *, name: str | None = None) -> Self:
         return self
 
-    def read(self, sources: Sequence[Any], *, views: Views = Views()) -> list[Any]:
-        rows = feature_table(sources, self._feature_dim)
+    def read(self, sources: Sequence[Any], *, views: Views = PLAIN) -> list[Any]:
+        rows = feature_table(sources, self.stated_dim)
         dense = rows.toarray() if callable(getattr(rows, "toarray", None)) else rows
         finite = np.isfinite(dense).all(axis=1)
         items = [
@@ -97,7 +102,7 @@ class FeatureBackbone(Backbone):
     def item_size(self, item: Any) -> int:
         return 1
 
-    def _example_item(self) -> torch.Tensor:
+    def example_item(self) -> torch.Tensor:
         raise RequestError(
             "feature_dim",
             expected="a width stated when the backbone was made",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from graft._checks import one_of
-from graft.backbones.backbone import Backbone, Layer, Modality, Unreadable, Views, reason_of, resolve_layers
+from graft.backbones.backbone import PLAIN, Backbone, Layer, Modality, Unreadable, Views, reason_of, resolve_layers
 from graft.backbones.pixels import fit_pixels, read_pixels
 from graft.backbones.pooling import IMAGE_POOLINGS, pool_patches
 from graft.backbones.preprocessing import ImagePreprocessing
@@ -70,7 +71,7 @@ class ImageNetwork(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return features of shape (n, feature_dim) for pixels of shape (n, 3, height, width), values 0..255."""
         network: Any = self.network
-        inputs = self.scale(pixels).to(next(network.parameters()).dtype)
+        inputs = self.scale(pixels).to(dtype_of(network))
         if self.taps is None:
             if self.pooling is None:
                 return network(inputs)
@@ -172,12 +173,16 @@ class ImageBackbone(Backbone):
         return self._module
 
     @property
+    def device(self) -> torch.device:
+        return next(self._module.parameters()).device
+
+    @property
     def layer_prefixes(self) -> tuple[tuple[str, str], ...]:
         from timm.models import group_parameters
 
         network: Any = self._module.network
         groups = group_parameters(network, network.group_matcher(coarse=False))
-        pairs = []
+        pairs: list[tuple[str, str]] = []
         for _, names in sorted(groups.items()):
             title = _shared_prefix(names)
             pairs.extend((title, f"network.{name}") for name in names)
@@ -214,7 +219,7 @@ class ImageBackbone(Backbone):
             pooling=self._pooling,
         )
 
-    def read(self, sources: Sequence[Any], *, views: Views = Views()) -> list[Any]:
+    def read(self, sources: Sequence[Any], *, views: Views = PLAIN) -> list[Any]:
         return [read_image(source, self._preprocessing, views) for source in sources]
 
     def collate(self, items: Sequence[Any]) -> torch.Tensor:
@@ -223,7 +228,7 @@ class ImageBackbone(Backbone):
     def item_size(self, item: Any) -> int:
         return 1
 
-    def _example_item(self) -> torch.Tensor:
+    def example_item(self) -> torch.Tensor:
         return torch.zeros(3, *self._preprocessing.size, dtype=torch.uint8)
 
 
@@ -246,6 +251,14 @@ def read_image(source: Any, plan: ImagePreprocessing, views: Views) -> Any:
 def stack_pixels(items: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the pictures as one batch of shape (n, 3, height, width), uint8, in channels-last memory order."""
     return torch.stack([item.permute(1, 2, 0) for item in items]).permute(0, 3, 1, 2)
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """Return the precision of a network's parameters (of its constants where those are prepared for inference)."""
+    for values in itertools.chain(network.parameters(), network.buffers()):
+        if values.is_floating_point():
+            return values.dtype
+    return torch.float32
 
 
 def _positions(network: Any, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from graft import _runtime
 from graft._checks import did_you_mean
 from graft.backbones.backbone import Backbone, Layer
 from graft.backbones.catalogue import OFFLINE, OfflineNetwork
@@ -25,6 +26,7 @@ def load_backbone(
     pooling: str | None = None,
     pretrained: bool = True,
     architecture: str | None = None,
+    device: str | None = None,
     random_state: int = 0,
 ) -> Backbone:
     """Return a pretrained network by its name or path.
@@ -44,6 +46,8 @@ def load_backbone(
         False: random weights of the same architecture, the honest baseline.
     architecture : str, optional
         The timm architecture that a file of weights belongs to; by default the file's own name up to the first dot.
+    device : str, optional
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; by default the best one here. A backbone stays where it is.
     random_state : int
         Seeds random weights.
 
@@ -72,7 +76,9 @@ def load_backbone(
     elif isinstance(name, Backbone):
         backbone = name
     elif isinstance(name, str | Path):
+        where = _runtime.device(device)
         backbone = _resolve(str(name), pretrained, architecture, random_state)
+        backbone.module.to(where)  # made a moment ago, shared with nobody
     else:
         raise RequestError(
             "backbone",

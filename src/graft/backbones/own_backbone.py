@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -9,9 +10,9 @@ import torch
 from torch import nn
 
 from graft._checks import one_of
-from graft.backbones.backbone import Backbone, Layer, Modality, Views, resolve_layers
+from graft.backbones.backbone import PLAIN, Backbone, Layer, Modality, Views, resolve_layers
 from graft.backbones.feature_backbone import FeatureBackbone
-from graft.backbones.image_backbone import PixelScale, read_image, stack_pixels
+from graft.backbones.image_backbone import PixelScale, dtype_of, read_image, stack_pixels
 from graft.backbones.pooling import IMAGE_POOLINGS, pool_patches
 from graft.backbones.preprocessing import FeaturePreprocessing, ImagePreprocessing
 from graft.errors import RequestError
@@ -41,16 +42,20 @@ class TappedNetwork(nn.Module):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return features of shape (n, feature_dim)."""
-        parameter = next(self.network.parameters(), None)
-        scaled = self.scale(batch)
-        inputs = scaled if parameter is None else scaled.to(parameter.dtype)
+        inputs = self.scale(batch).to(dtype_of(self.network))
         if self.taps is None:
             return self._pooled(self.network(inputs))
         seen: dict[str, Any] = {}
+        mine = threading.get_ident()
+
+        def keep(tap: str, output: Any) -> None:
+            if threading.get_ident() == mine:  # several threads may be computing with one network
+                seen[tap] = output
+
         # Hooks live during this call only, so that a copy of the module never points back at this one.
         handles = [
             self.network.get_submodule(tap).register_forward_hook(
-                lambda _module, _inputs, output, tap=tap: seen.__setitem__(tap, output)
+                lambda _module, _inputs, output, tap=tap: keep(tap, output)
             )
             for tap in self.taps
         ]
@@ -97,8 +102,9 @@ class ModuleBackbone(Backbone):
         self._layers = tuple(path for path, _ in module.named_modules() if path)
         self._layer = resolve_layers(layer, self._layers, name=name)
         self._pooling = None if pooling is None else one_of("pooling", pooling, IMAGE_POOLINGS)
-        image = isinstance(preprocessing, ImagePreprocessing)
-        scale = PixelScale(preprocessing.mean, preprocessing.std) if image else nn.Identity()
+        scale: nn.Module = nn.Identity()
+        if isinstance(preprocessing, ImagePreprocessing):
+            scale = PixelScale(preprocessing.mean, preprocessing.std)
         self._module = TappedNetwork(scale, module, self._layer, pooling or "avg").eval()
         self._rows = FeatureBackbone()
         if layer is None and pooling is None:
@@ -141,6 +147,10 @@ class ModuleBackbone(Backbone):
         return self._module
 
     @property
+    def device(self) -> torch.device:
+        return _device_of(self._module)
+
+    @property
     def layer_prefixes(self) -> tuple[tuple[str, str], ...]:
         # One group for each module that has parameters of its own, in the order of their definition.
         network: Any = self._module.network
@@ -173,7 +183,7 @@ class ModuleBackbone(Backbone):
             pooling=pooling,
         )
 
-    def read(self, sources: Sequence[Any], *, views: Views = Views()) -> list[Any]:
+    def read(self, sources: Sequence[Any], *, views: Views = PLAIN) -> list[Any]:
         if isinstance(self._preprocessing, ImagePreprocessing):
             return [read_image(source, self._preprocessing, views) for source in sources]
         return self._rows.read(sources, views=views)
@@ -186,7 +196,7 @@ class ModuleBackbone(Backbone):
     def item_size(self, item: Any) -> int:
         return 1
 
-    def _example_item(self) -> torch.Tensor:
+    def example_item(self) -> torch.Tensor:
         if isinstance(self._preprocessing, ImagePreprocessing):
             return torch.zeros(3, *self._preprocessing.size, dtype=torch.uint8)
         first = next((one for one in self._module.network.modules() if isinstance(one, nn.Linear)), None)
@@ -198,6 +208,11 @@ class ModuleBackbone(Backbone):
                 remedy="Pass feature_dim to module_backbone.",
             )
         return torch.zeros(first.in_features)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def module_backbone(

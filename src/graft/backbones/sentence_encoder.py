@@ -25,14 +25,8 @@ _POOLING_SWITCHES = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _ACTIVATIONS = {"Tanh": nn.Tanh, "Identity": nn.Identity, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-)
+# One of these holds the vocabulary; the first that is there is taken.
+_TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "vocab.txt", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,7 @@ def _unknown(folder: Path, found: str) -> BackboneError:
 
 def _tokenizer_hash(folder: Path) -> str:
     present = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    return "+".join(file_sha256(path)[:16] for path in present[:2])
+    return file_sha256(present[0]) if present else ""
 
 
 def _license(folder: Path) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graft._checks import one_of
-from graft.backbones.backbone import Backbone, Layer, Modality, Unreadable, Views, resolve_layers
+from graft.backbones.backbone import PLAIN, Backbone, Layer, Modality, Unreadable, Views, resolve_layers
 from graft.backbones.pooling import TEXT_POOLINGS, pool_tokens
 from graft.backbones.preprocessing import TextPreprocessing
 from graft.errors import RequestError
@@ -149,6 +149,10 @@ class TextBackbone(Backbone):
         return self._module
 
     @property
+    def device(self) -> torch.device:
+        return next(self._module.parameters()).device
+
+    @property
     def layer_prefixes(self) -> tuple[tuple[str, str], ...]:
         blocks = block_path(self._encoder)
         pairs = [("embeddings", f"encoder.{child}") for child, _ in self._encoder.named_children() if "embed" in child]
@@ -187,7 +191,7 @@ class TextBackbone(Backbone):
             pooling=pooling,
         )
 
-    def read(self, sources: Sequence[Any], *, views: Views = Views()) -> list[Any]:
+    def read(self, sources: Sequence[Any], *, views: Views = PLAIN) -> list[Any]:
         plan = self._preprocessing
         texts = [plan.prompt + str(source) for source in sources]
         if plan.lower_case:
@@ -212,7 +216,7 @@ class TextBackbone(Backbone):
     def item_size(self, item: Any) -> int:
         return len(item)
 
-    def _example_item(self) -> list[int]:
+    def example_item(self) -> list[int]:
         return self._tokenizer(["a"], truncation=True, max_length=self._preprocessing.max_tokens)["input_ids"][0]
 
 

@@ -24,7 +24,9 @@ _declared: list[Any] = []
 
 
 def import_torchvision() -> Any:
-    """Import torchvision, mending the one fault described above; called before the first import of timm or transformers.
+    """Import torchvision, mending the one fault described above.
+
+    Called before the first import of timm or transformers.
 
     Returns
     -------

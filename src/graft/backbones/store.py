@@ -1,0 +1,410 @@
+"""`FeatureStore`: features on disk, so that no input goes through the same network twice.
+
+::
+
+    <root>/v1/<space>/space.json       which network, layer, pooling, precision and view: what the space's name hashes
+                      <shard>.features  immutable files of keys and features, written beside and moved into place
+    <root>/v1/precision/<hash>.json     whether a network's bfloat16 features agree with its float32 ones here
+
+A *space* is everything that decides features except the input; a key within it is the hash of one input's content.
+Files are only ever added and removed, never changed, so any number of processes may read and write at once: the worst
+that can happen is that two compute the same thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.backbones.shard import KEY_BYTES, Shard, write_shard
+
+# Bytes of features that are kept before the least recently used are removed.
+DEFAULT_BOUND = 20 * 2**30
+# Shards of a space are merged when there are more than this, up to this many bytes in one.
+_MANY_SHARDS = 32
+_MERGED_BYTES = 256 * 2**20
+# A temporary file that is older than this many seconds was left by a process that died.
+_STALE = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything that decides a feature vector except the input.
+
+    Parameters
+    ----------
+    network : str
+        The name, for people; it is not part of the key.
+    weights : str
+        SHA-256 of the weights.
+    preprocessing : str
+        Its plain data as JSON, the decode path included.
+    layer : tuple of str or None
+        The layers.
+    pooling : str or None
+        The pooling.
+    precision : str
+        ``"float32"`` or ``"bfloat16"``.
+    view : str
+        ``"plain"``, or the kind, seed and number of a variation.
+    feature_dim : int
+        The width of a vector.
+    """
+
+    network: str
+    weights: str
+    preprocessing: str
+    layer: tuple[str, ...] | None
+    pooling: str | None
+    precision: str
+    view: str
+    feature_dim: int
+
+    @property
+    def key(self) -> str:
+        """Return 32 hexadecimal digits that stand for the space; names of folders on any file system."""
+        facts = {name: value for name, value in asdict(self).items() if name != "network"}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """One space of the store, as `graft store` lists it.
+
+    Parameters
+    ----------
+    key : str
+        The space's key.
+    network, precision, view : str
+        What the features are of.
+    layer : tuple of str or None
+        The layers.
+    pooling : str or None
+        The pooling.
+    rows, bytes : int
+        How many feature vectors, and how much room they take.
+    last_used : float
+        Seconds since 1970.
+    """
+
+    key: str
+    network: str
+    layer: tuple[str, ...] | None
+    pooling: str | None
+    precision: str
+    view: str
+    rows: int
+    bytes: int
+    last_used: float
+
+
+def default_root() -> Path:
+    """Return where features are kept: ``GRAFT_STORE``, else ``graft/store`` in the user's cache folder."""
+    told = os.environ.get("GRAFT_STORE")
+    if told:
+        return Path(told).expanduser()
+    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "graft" / "store"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "graft" / "store"
+
+
+class FeatureStore:
+    """Features on disk, found by the network and the content of the input. Final.
+
+    Parameters
+    ----------
+    root : path, optional
+        Its folder; by default `default_root`.
+    max_bytes : int
+        Above this the least recently used features are removed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from graft.backbones import FeatureStore
+    >>> from graft.backbones.store import Space
+    >>> store = FeatureStore(tempfile.mkdtemp())
+    >>> space = Space("net", "0" * 64, "{}", None, None, "float32", "plain", 2)
+    >>> store.write(space, [b"a" * 16], np.ones((1, 2)))
+    >>> found, features = store.read(space, [b"b" * 16, b"a" * 16])
+    >>> found, features
+    (array([False,  True]), array([[0., 0.],
+           [1., 1.]], dtype=float32))
+    """
+
+    def __init__(self, root: str | Path | None = None, *, max_bytes: int = DEFAULT_BOUND) -> None:
+        self.root = (default_root() if root is None else Path(root)).resolve()
+        self.max_bytes = max_bytes
+        self._base = self.root / "v1"
+        self._open: dict[str, dict[str, Shard | None]] = {}
+        self._silent = False
+
+    def read(self, space: Space, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which keys are held, and their features.
+
+        Parameters
+        ----------
+        space : Space
+            Where to look.
+        keys : sequence of n bytes of length 16
+            Hashes of inputs.
+
+        Returns
+        -------
+        found : array of shape (n,), bool
+        features : array of shape (n, feature_dim), float32
+            Zeros where nothing was found.
+        """
+        features = np.zeros((len(keys), space.feature_dim), np.float32)
+        found = np.zeros(len(keys), bool)
+        if not keys:
+            return found, features
+        asked = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
+        for shard in self._shards(space):
+            missing = np.flatnonzero(~found)
+            if not len(missing):
+                break
+            places, hits = _find(shard.keys, asked[missing])
+            rows = missing[hits]
+            if not len(rows):
+                continue
+            try:
+                features[rows] = shard.read(places[hits])
+                os.utime(shard.path)
+            except (OSError, ValueError):
+                # Removed by another process, or damaged: the features are computed again.
+                self._open[space.key][shard.path.name] = None
+                continue
+            found[rows] = True
+        features[~found] = 0
+        return found, features
+
+    def write(self, space: Space, keys: Sequence[bytes], features: np.ndarray) -> None:
+        """Keep features; where that cannot be done (a full disk), warn once and go on without.
+
+        Parameters
+        ----------
+        space : Space
+            Where they belong.
+        keys : sequence of n bytes of length 16
+            Hashes of the inputs.
+        features : array of shape (n, feature_dim)
+            Their features.
+        """
+        if self._silent or not len(keys):
+            return
+        folder = self._base / space.key
+        # One row for each key: the same photo may stand twice among the inputs.
+        unique = {key: row for row, key in enumerate(keys)}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            facts = folder / "space.json"
+            if not facts.is_file():
+                _write_text(facts, json.dumps(asdict(space), indent=1))
+            path = folder / f"{uuid.uuid4().hex}.features"
+            write_shard(path, list(unique), np.asarray(features)[list(unique.values())])
+            self._merge(space)
+            self._evict()
+        except OSError as error:
+            self._silent = True
+            warnings.warn(
+                f"Features cannot be kept in {self.root} ({error.strerror or error}): they are computed and not "
+                "stored. Make room, or set GRAFT_STORE to another folder.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def verdict(self, facts: str) -> bool | None:
+        """Return what `keep_verdict` kept for these facts, or None."""
+        try:
+            return bool(json.loads(self._verdict_path(facts).read_text(encoding="utf-8"))["agrees"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep_verdict(self, facts: str, agrees: bool) -> None:
+        """Keep whether bfloat16 features agree with float32 ones, for a network on a machine that `facts` describe."""
+        path = self._verdict_path(facts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_text(path, json.dumps({"facts": facts, "agrees": agrees}))
+        except OSError:
+            return  # it is found out again next time; write() says that nothing can be kept
+
+    def entries(self) -> list[StoreEntry]:
+        """Return what the store holds, the most recently used first."""
+        found = []
+        for folder in self._spaces():
+            try:
+                facts = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+                files = [(path, path.stat()) for path in folder.glob("*.features")]
+                width = int(facts["feature_dim"])
+                found.append(
+                    StoreEntry(
+                        key=folder.name,
+                        network=facts["network"],
+                        layer=None if facts["layer"] is None else tuple(facts["layer"]),
+                        pooling=facts["pooling"],
+                        precision=facts["precision"],
+                        view=facts["view"],
+                        rows=sum((stat.st_size - 64) // (KEY_BYTES + 4 * width) for _, stat in files),
+                        bytes=sum(stat.st_size for _, stat in files),
+                        last_used=max((stat.st_mtime for _, stat in files), default=0.0),
+                    )
+                )
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return sorted(found, key=lambda entry: entry.last_used, reverse=True)
+
+    @property
+    def size(self) -> int:
+        """The bytes that the features take."""
+        return sum(size for _, size, _ in self._files())
+
+    def clear(self, *, network: str | None = None) -> int:
+        """Remove all features, or those of one network, and return how many bytes became free."""
+        freed = 0
+        keys = {entry.key for entry in self.entries() if network in (None, entry.network)}
+        for folder in self._spaces():
+            if network is not None and folder.name not in keys:
+                continue
+            for path in folder.iterdir():
+                try:
+                    size = path.stat().st_size
+                    path.unlink()
+                    freed += size
+                except OSError:
+                    continue
+            try:
+                folder.rmdir()
+            except OSError:
+                continue
+        self._open.clear()
+        return freed
+
+    def _shards(self, space: Space) -> list[Shard]:
+        """Return the space's whole shards; those seen before are not opened again."""
+        known = self._open.setdefault(space.key, {})
+        try:
+            with os.scandir(self._base / space.key) as files:
+                names = {file.name for file in files if file.name.endswith(".features")}
+        except OSError:
+            names = set()
+        for name in set(known) - names:
+            del known[name]
+        for name in names - set(known):
+            try:
+                shard = Shard(self._base / space.key / name)
+                known[name] = shard if shard.width == space.feature_dim else None
+            except (OSError, ValueError):
+                known[name] = None  # half-written or damaged: as if it were not there
+        whole = [shard for shard in known.values() if shard is not None]
+        return sorted(whole, key=lambda shard: len(shard.keys), reverse=True)
+
+    def _merge(self, space: Space) -> None:
+        """Put many small shards into one; the old ones are removed once the new one stands."""
+        shards = self._shards(space)
+        row_bytes = KEY_BYTES + 4 * space.feature_dim
+        small = [shard for shard in shards if len(shard.keys) * row_bytes < _MERGED_BYTES // 4]
+        if len(small) <= _MANY_SHARDS:
+            return
+        merged: dict[bytes, np.ndarray] = {}
+        done = []
+        for shard in small:
+            if (len(merged) + len(shard.keys)) * row_bytes > _MERGED_BYTES:
+                break
+            try:
+                features = shard.read(np.arange(len(shard.keys)))
+            except (OSError, ValueError):
+                continue
+            merged.update(zip((key.tobytes() for key in shard.keys), features, strict=True))
+            done.append(shard)
+        if len(done) < 2:
+            return
+        path = self._base / space.key / f"{uuid.uuid4().hex}.features"
+        write_shard(path, list(merged), np.stack(list(merged.values())))
+        for shard in done:
+            self._forget(shard.path)
+
+    def _evict(self) -> None:
+        """Remove the least recently used shards until the bound holds, and what dead processes left."""
+        for folder in self._spaces():
+            for path in folder.glob("*.tmp"):
+                try:
+                    if time.time() - path.stat().st_mtime > _STALE:
+                        path.unlink()
+                except OSError:
+                    continue
+        files = sorted(self._files(), key=lambda file: file[2])
+        total = sum(size for _, size, _ in files)
+        for path, size, _ in files:
+            if total <= self.max_bytes:
+                break
+            self._forget(path)
+            total -= size
+
+    def _forget(self, path: Path) -> None:
+        self._open.get(path.parent.name, {}).pop(path.name, None)
+        try:
+            path.unlink()
+        except OSError:
+            return  # another process was faster, or holds it open on Windows
+
+    def _spaces(self) -> Iterator[Path]:
+        try:
+            folders = [path for path in self._base.iterdir() if path.is_dir() and path.name != "precision"]
+        except OSError:
+            return
+        yield from folders
+
+    def _files(self) -> list[tuple[Path, int, float]]:
+        files = []
+        for folder in self._spaces():
+            for path in folder.glob("*.features"):
+                try:
+                    stat = path.stat()
+                except OSError:
+                    continue
+                files.append((path, stat.st_size, stat.st_mtime))
+        return files
+
+    def _verdict_path(self, facts: str) -> Path:
+        return self._base / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
+
+
+def open_store(store: Any) -> FeatureStore | None:
+    """Return the store that an argument means: True the default one, a path another, False or None none."""
+    if store is None or store is False:
+        return None
+    if isinstance(store, FeatureStore):
+        return store
+    return FeatureStore(None if store is True else store)
+
+
+def _find(keys: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each asked key the place where it would stand among sorted keys, and the asked ones that do stand."""
+    first = np.searchsorted(keys[:, 0], asked[:, 0])
+    # Two keys with one first half among 2^64 are not to be expected; a run of them would only cost a recomputation.
+    places = np.minimum(first, len(keys) - 1)
+    return places, np.flatnonzero((keys[places] == asked).all(axis=1)) if len(keys) else np.zeros(0, np.intp)
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
