@@ -258,10 +258,6 @@ def test_inputs_that_lie_in_memory():
     labels = np.array(list("aabbba"))
     for inputs in (arrays, objects(*arrays), objects(*(Image.fromarray(pixels) for pixels in arrays))):
         (found,) = check(Domain(inputs, labels)).problems
-        assert (found.kind, found.where) == (
-            "duplicate image, labels differ",
-            ("row 0 ('a') = row 5 ('a')",),
-        ) or found.where == ("row 0 = row 5",)
-    broken = objects(arrays[0], b"no image", None, "")
-    report = check(Domain(broken))
-    assert sum(problem.count for problem in report.problems) == 3
+        assert (found.kind, found.where) == ("duplicate image", ("row 0 = row 5",))
+    report = check(Domain(objects(arrays[0], b"no image", "")))
+    assert {problem.kind for problem in report.problems} == {"unreadable image", "missing file"}

@@ -88,7 +88,6 @@ def test_what_is_no_image_is_passed_over_and_counted_once(tmp_path, splits):
     tree(tmp_path, "README.md")
     domain = read_images(tmp_path)
     assert domain.size == 2
-    prefix = "train/" if splits else ""
     names = ["notes.txt", ".DS_Store", ".hidden", "cat/.2.jpg", "cat/Thumbs.db", "cat/a.heic", "__MACOSX", "empty"]
     expected = ["README.md", *(f"train/{name}" if splits else name for name in names)]
     found = [os.path.relpath(path, tmp_path) for path in domain.skipped]
