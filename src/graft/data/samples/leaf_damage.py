@@ -47,7 +47,7 @@ def draw_damage(rng: np.random.Generator, blade: Any, outline: Array) -> Damage:
 
     area = blade.histogram()[255]
     target = 0.0 if rng.random() < 0.15 else MOST * float(rng.beta(1.0, 2.2))
-    count = int(rng.integers(4, BLOBS * 0.6))
+    count = int(rng.integers(4, 36))
     eaten = float(rng.choice([0.0, 0.5, 0.8, 1.0]))
     margin = float(rng.uniform(0, 0.7))
     radius = np.sqrt(target * area / (np.pi * count)) * rng.lognormal(0.1, 0.45, BLOBS)

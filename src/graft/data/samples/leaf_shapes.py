@@ -60,13 +60,13 @@ def _bend(rng: np.random.Generator, shape: LeafShape) -> LeafShape:
     """Curve the midrib sideways and make the halves of the blade unequal, as on every real leaf."""
     curve, wave, skew = rng.normal(0, 0.07), rng.normal(0, 0.012), rng.normal(1, 0.05)
 
-    def bent(points: Array) -> Array:
-        x, y = points[:, 0], points[:, 1]
-        x = np.where(x > 0, x * skew, x / skew)
-        return np.column_stack((x + curve * y * np.abs(y) + wave * np.sin(7 * y), y))
-
-    veins = tuple((bent(line), width) for line, width in shape.veins)
-    return LeafShape(bent(shape.outline), shape.apex, veins, bent(shape.petiole))
+    parts = (shape.outline, shape.petiole, *(line for line, _ in shape.veins))
+    points = np.concatenate(parts)
+    x, y = points[:, 0], points[:, 1]
+    x = np.where(x > 0, x * skew, x / skew) + curve * y * np.abs(y) + wave * np.sin(7 * y)
+    bent = np.split(np.column_stack((x, y)), np.cumsum([len(part) for part in parts[:-1]]))
+    veins = tuple((line, width) for line, (_, width) in zip(bent[2:], shape.veins, strict=True))
+    return LeafShape(bent[0], shape.apex, veins, bent[1])
 
 
 def _petiole(rng: np.random.Generator, length: float) -> Array:

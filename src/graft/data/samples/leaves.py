@@ -9,7 +9,7 @@ import numpy as np
 
 from graft import _checks
 from graft.data.domain import Domain
-from graft.data.samples.leaf_scenes import Picture, draw_picture
+from graft.data.samples.leaf_pictures import Picture, draw_picture
 from graft.data.samples.leaf_shapes import SPECIES
 from graft.errors import RequestError
 
@@ -29,8 +29,8 @@ def leaves(domain: str = "scan", *, per_class: int = 40, size: int = 160, random
     Parameters
     ----------
     domain : {"scan", "field"}
-        ``"scan"``: pressed leaves on the sheets of a herbarium, with a soft shadow, often a label, a scale or a strip of
-        linen. ``"field"``: leaves where they fell or grow, in front of soil, grass, gravel or other leaves, in
+        ``"scan"``: pressed leaves on the sheets of a herbarium, with a soft shadow, often a label, a scale or a
+        strip of linen. ``"field"``: leaves where they fell or grow, in front of soil, grass, gravel or other leaves, in
         perspective, in directional and dappled light, partly overgrown, with the camera's colour cast, blur and noise.
     per_class : int
         Pictures of each of the ten species.
@@ -43,10 +43,10 @@ def leaves(domain: str = "scan", *, per_class: int = 40, size: int = 160, random
     -------
     Domain
         `inputs` is an array of uint8 (10 `per_class`, `size`, `size`, 3), the species one after the other; `labels` an
-        object array (n, 3) with the columns `tasks`: ``"species"`` (str), ``"margin"`` (str: of the margin of the blade;
-        it varies within seven of the species and every type but two is shared by several of them) and ``"damage"``
-        (float from 0 to 0.5: eaten or dead area of the blade over its whole area in the picture, before anything lies
-        over it).
+        object array (n, 3) with the columns `tasks`: ``"species"`` (str), ``"margin"`` (str, the type of the blade's
+        margin; it varies within eight of the species, and every type but ``"spiny"`` is shared by several of them) and
+        ``"damage"`` (float from 0 to 0.5: eaten or dead area of the blade over its whole area in the picture, before
+        anything lies over it).
 
     Raises
     ------
