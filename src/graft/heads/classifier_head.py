@@ -1,0 +1,210 @@
+"""What every classifier head does in the same way: checking, scaling, calibration, rejection."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Self, final
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from graft._checks import number, one_of
+from graft.errors import DataError
+from graft.heads.calibration import fit_temperature, softmax
+from graft.heads.novelty import fit_novelty, novelty_score, threshold
+from graft.heads.training_set import TrainingSet, apply_scaling, prepare
+
+SCALINGS = ("auto", "global", "columns", "none")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What fitting leaves besides the fitted attributes.
+
+    Attributes
+    ----------
+    out_of_fold : ndarray (n, K) or None
+        Logits of each example from models that did not see its group; NaN rows where that is impossible; None where no row can be held out.
+    selection : dict
+        What was tried, with scores; plain values.
+    """
+
+    out_of_fold: np.ndarray | None
+    selection: dict[str, Any] = field(default_factory=dict)
+
+
+class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
+    """A classifier on features, with calibrated probabilities and a score for foreign inputs.
+
+    Abstract: a head provides ``_solve`` and ``_logits`` and its options; everything a user calls stands here, final.
+    """
+
+    scaling: str
+    class_weight: dict | str | None
+    calibrate: bool
+    random_state: int | None
+
+    @abstractmethod
+    def _solve(self, training: TrainingSet) -> Outcome:
+        """Fit to prepared examples: set the fitted attributes and return the out-of-fold logits."""
+
+    @abstractmethod
+    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+        """Return logits (n, K) of validated, unscaled features."""
+
+    @final
+    def fit(self, X, y, sample_weight=None, groups=None) -> Self:
+        """Fit the head.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, d)
+            Features.
+        y : array (n,)
+            Labels, of any type that sorts.
+        sample_weight : array (n,), optional
+            An integer weight equals as many copies of the example; an example of weight 0 takes no part.
+        groups : array (n,), optional
+            Examples of one group (augmented views of one photo) never stand on both sides of a cross-validation split. Exactly equal
+            examples are one group of themselves.
+
+        Raises
+        ------
+        DataError
+            If there are fewer than two classes.
+        """
+        one_of("scaling", self.scaling, SCALINGS)
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+        check_classification_targets(y)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        taking_part = weight > 0
+        if not taking_part.all():
+            X_used, y_used, weight = X[taking_part], y[taking_part], weight[taking_part]
+            groups = None if groups is None else np.asarray(groups)[taking_part]
+        else:
+            X_used, y_used = X, y
+        self.classes_, codes = np.unique(y_used, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(
+                "y",
+                expected="examples of 2 or more classes",
+                found=f"{len(self.classes_)} class" if len(self.classes_) else "no class (every weight is 0)",
+                remedy="A classifier needs at least one more class to tell apart.",
+            )
+        if self.class_weight is not None:
+            weight = weight * _class_weights(self.class_weight, self.classes_, codes, weight)[codes]
+        training = prepare(
+            X_used,
+            weight=weight,
+            groups=groups,
+            codes=codes,
+            classes=len(self.classes_),
+            targets=None,
+            scaling=self.scaling,
+            random_state=self.random_state,
+        )
+        outcome = self._adopt(training)
+        self.novelty_rows_, self.novelty_scores_ = fit_novelty(training)
+        out_of_fold = outcome.out_of_fold
+        if out_of_fold is not None and not taking_part.all():
+            # An example of weight 0 took no part: the model itself is one that did not see it.
+            whole = np.empty((len(y), out_of_fold.shape[1]), dtype=out_of_fold.dtype)
+            whole[taking_part] = out_of_fold
+            whole[~taking_part] = self._logits(X[~taking_part])
+            out_of_fold = whole
+        self.out_of_fold_ = out_of_fold
+        return self
+
+    @final
+    def _adopt(self, training: TrainingSet) -> Outcome:
+        """Fit to a prepared training set (shared between heads), with calibration but without the reference for foreign inputs."""
+        self.location_, self.scale_ = training.location, training.scale
+        outcome = self._solve(training)
+        self.temperature_ = 1.0
+        if self.calibrate and outcome.out_of_fold is not None:
+            held_out = training.held_out
+            self.temperature_ = fit_temperature(
+                outcome.out_of_fold[held_out], training.codes[held_out], training.weight[held_out]
+            )
+        self.selection_ = outcome.selection
+        return outcome
+
+    @final
+    def decision_function(self, X) -> np.ndarray:
+        """Return the logits (n, K); for two classes, as scikit-learn has it, the second's minus the first's (n,)."""
+        logits = self._logits(self._checked(X))
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    @final
+    def predict_proba(self, X) -> np.ndarray:
+        """Return softmax(logits / `temperature_`), (n, K), columns as in `classes_`."""
+        return softmax(self._logits(self._checked(X)) / self.temperature_)
+
+    @final
+    def predict(self, X, reject: float | None = None) -> np.ndarray:
+        """Return the most probable label of each input (n,).
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, d)
+            Features.
+        reject : float in (0, 1), optional
+            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training examples get None
+            for a label, in an array of objects.
+        """
+        features = self._checked(X)
+        labels = self.classes_[self._logits(features).argmax(axis=1)]
+        if reject is None:
+            return labels
+        limit = self.ood_threshold(reject)
+        answers = labels.astype(object)
+        answers[self._novelty(features) > limit] = None
+        return answers
+
+    @final
+    def ood_score(self, X) -> np.ndarray:
+        """Return how foreign each input is (n,): its mean distance to the nearest training examples, in the scaled features."""
+        return self._novelty(self._checked(X))
+
+    @final
+    def ood_threshold(self, rate: float) -> float:
+        """Return the score that a fraction `rate` at most of inputs like the training examples exceeds."""
+        check_is_fitted(self)
+        return threshold(self.novelty_scores_, number("reject", rate, low=0.0, high=1.0, open_low=True))
+
+    @final
+    def _checked(self, X) -> np.ndarray | sparse.csr_matrix:
+        check_is_fitted(self)
+        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+
+    @final
+    def _scaled(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+        """Return scaled features, dense."""
+        scaled = apply_scaling(features, self.location_, self.scale_)
+        return scaled.toarray() if sparse.issparse(scaled) else scaled
+
+    @final
+    def _novelty(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+        scaled = apply_scaling(features, self.location_, self.scale_)
+        return novelty_score(scaled, self.novelty_rows_)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _class_weights(
+    class_weight: dict | str, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Return the factor of each class (K,); "balanced" gives all classes the same total weight, sample weights counted."""
+    if isinstance(class_weight, str):
+        one_of("class_weight", class_weight, ["balanced"])
+        totals = np.bincount(codes, weights=weight, minlength=len(classes))
+        return totals.sum() / (len(classes) * totals)
+    return compute_class_weight(class_weight, classes=classes, y=classes[codes])
