@@ -66,16 +66,27 @@ def test_interval_agrees_with_resampling_by_hand(classified):
     for _ in range(2000):
         rows = rng.integers(0, len(labels), len(labels))
         drawn.append(reference.f1_score(labels[rows], guess[rows], average="macro"))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    assert found["macro_f1"].low == pytest.approx(low, abs=0.01)
-    assert found["macro_f1"].high == pytest.approx(high, abs=0.01)
+    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
+    assert found["macro_f1"].low == pytest.approx(low + found["macro_f1"].value - middle, abs=0.01)
+    assert found["macro_f1"].high == pytest.approx(high + found["macro_f1"].value - middle, abs=0.01)
 
 
 def test_intervals_repeat_and_cover_the_value(classified):
     first, second = evaluate_classification(*classified).metrics, evaluate_classification(*classified).metrics
     assert first == second
-    for name in ("accuracy", "macro_f1", "log_loss"):
-        assert first[name].low < first[name].value < first[name].high
+    for estimate in first.values():
+        assert estimate.low < estimate.value < estimate.high
+
+
+def test_intervals_cover_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        correct = (rng.uniform(size=(150, 1)) < 0.8).astype(float)
+        metric = {"accuracy": Statistic(correct, lambda means: means[..., 0], (0, 1))}
+        found = bootstrap(metric, random_state=seed)["accuracy"]
+        hits += found.low <= 0.8 <= found.high
+    assert 0.90 <= hits / 200 <= 0.99
 
 
 def test_perfect_predictions_still_have_an_honest_interval():

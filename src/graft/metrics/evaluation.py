@@ -83,7 +83,8 @@ def evaluate_classification(
 
     Macro-F1 is the mean over the classes found in the labels or the predictions of
     :math:`2\,\mathrm{TP}_k / (\mathrm{true}_k + \mathrm{predicted}_k)`. The calibration error uses 15 bins of equal
-    width. Where every prediction is right (or wrong) no resample differs, and the accuracy's interval is Wilson's.
+    width. Where every prediction is right (or wrong) no resample differs, and the interval of accuracy and macro-F1 is
+    Wilson's.
 
     Parameters
     ----------
@@ -129,14 +130,14 @@ def evaluate_classification(
 
     confidence = proba[np.arange(n), guess]
     statistics = {
-        "accuracy": Statistic(correct[:, None], _first),
-        "macro_f1": Statistic(np.concatenate([truth * guessed, truth, guessed], axis=1), _mean_f1),
-        "log_loss": Statistic(-np.log(likelihood)[:, None], _first),
-        "ece": Statistic(_bin_gaps(confidence, correct), _sum_of_gaps),
+        "accuracy": Statistic(correct[:, None], _first, (0, 1)),
+        "macro_f1": Statistic(np.concatenate([truth * guessed, truth, guessed], axis=1), _mean_f1, (0, 1)),
+        "log_loss": Statistic(-np.log(likelihood)[:, None], _first, (0, np.inf)),
+        "ece": Statistic(_bin_gaps(confidence, correct), _sum_of_gaps, (0, 1)),
     }
     metrics = bootstrap(statistics, groups=groups, random_state=random_state)
     if correct.all() or not correct.any():
-        metrics["accuracy"] = _wilson(metrics["accuracy"].value, n)
+        metrics["accuracy"] = metrics["macro_f1"] = _wilson(metrics["accuracy"].value, n)
     confusion = np.zeros((count, count), dtype=np.int64)
     np.add.at(confusion, (true, guess), 1)
     hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -185,16 +186,18 @@ def evaluate_multilabel(
     tiny = np.finfo(np.float64).tiny
     loss = -np.log(np.clip(np.where(positive > 0, proba, 1 - proba), tiny, 1)) * present
 
-    def of_cells(values: np.ndarray) -> Statistic:
-        return Statistic(np.stack([values.sum(axis=1), present.sum(axis=1)], axis=1), _ratio)
+    def of_cells(values: np.ndarray, largest: float) -> Statistic:
+        return Statistic(np.stack([values.sum(axis=1), present.sum(axis=1)], axis=1), _ratio, (0, largest))
 
     confidence = np.maximum(proba, 1 - proba)
     gaps = sum(_bin_gaps(confidence[:, j], correct[:, j]) * present[:, j, None] for j in range(truth.shape[1]))
     statistics = {
-        "accuracy": of_cells(correct),
-        "macro_f1": Statistic(np.concatenate([positive * guessed, positive, guessed], axis=1), _mean_f1),
-        "log_loss": of_cells(loss),
-        "ece": Statistic(np.concatenate([gaps, present.sum(axis=1, keepdims=True)], axis=1), _sum_of_gaps_per_cell),
+        "accuracy": of_cells(correct, 1),
+        "macro_f1": Statistic(np.concatenate([positive * guessed, positive, guessed], axis=1), _mean_f1, (0, 1)),
+        "log_loss": of_cells(loss, np.inf),
+        "ece": Statistic(
+            np.concatenate([gaps, present.sum(axis=1, keepdims=True)], axis=1), _sum_of_gaps_per_cell, (0, 1)
+        ),
     }
     hits, actual, claimed = (positive * guessed).sum(axis=0), positive.sum(axis=0), guessed.sum(axis=0)
     return Evaluation(
@@ -247,9 +250,9 @@ def evaluate_regression(labels: Any, predictions: Any, *, groups: Any = None, ra
             return (1 - squared / (second - first**2)).mean(axis=-1)
 
     statistics = {
-        "rmse": Statistic((error**2).mean(axis=1, keepdims=True), lambda means: np.sqrt(means[..., 0])),
-        "mae": Statistic(np.abs(error).mean(axis=1, keepdims=True), _first),
-        "r2": Statistic(np.concatenate([error**2, centred, centred**2], axis=1), r2),
+        "rmse": Statistic((error**2).mean(axis=1, keepdims=True), lambda means: np.sqrt(means[..., 0]), (0, np.inf)),
+        "mae": Statistic(np.abs(error).mean(axis=1, keepdims=True), _first, (0, np.inf)),
+        "r2": Statistic(np.concatenate([error**2, centred, centred**2], axis=1), r2, (-np.inf, 1)),
     }
     metrics = bootstrap(statistics, groups=groups, random_state=random_state)
     return Evaluation(task="regression", examples=len(truth), metrics=metrics)
