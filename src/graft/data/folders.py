@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
+from graft._checks import did_you_mean
 from graft.data.formats import is_image_name
 from graft.errors import DataError
 
@@ -124,3 +126,22 @@ def _entries(folder: str, skipped: list[str]) -> tuple[list[str], list[str]]:
             remedy="Check the path and its permissions.",
         ) from error
     return sorted(folders), sorted(images)
+
+
+def split_name(cell: Any, column: str) -> str:
+    """Return ``"train"``, ``"val"`` or ``"test"`` for a cell of a column of splits.
+
+    Raises
+    ------
+    DataError
+        If the cell is none of `SPLIT_NAMES`.
+    """
+    found = SPLIT_NAMES.get(str(cell).strip().casefold())
+    if found is None:
+        raise DataError(
+            f"column {column!r}",
+            expected="train, val or test in every cell",
+            found=repr(cell),
+            remedy=did_you_mean(str(cell), SPLIT_NAMES, otherwise="Correct it, or do not name it as the split."),
+        )
+    return found

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from graft._checks import did_you_mean, one_of
+from graft._checks import did_you_mean
+from graft.data.arrays import ARRAY_SUFFIXES, from_arrays, read_array_file
 from graft.data.columns import Choice, choose_columns
 from graft.data.domain import Domain
-from graft.data.folders import SPLIT_NAMES, scan
+from graft.data.folders import SPLIT_NAMES, scan, split_name
 from graft.data.formats import IMAGE_SUFFIXES
-from graft.data.modality import modality_of
 from graft.data.tables import TABLE_SUFFIXES, Table, as_table, concatenate, frame_kind, read_table
-from graft.data.values import is_missing, label_array, missing, table, tidy
+from graft.data.values import is_missing, missing, objects, table
 from graft.errors import DataError, RequestError
 
-_ARRAY_SUFFIXES = (".npz", ".npy")
 _PATHS_TRIED = 16  # paths of a table that are looked for; when none exists, all are relative to another folder
 
 
@@ -203,12 +201,12 @@ def _read(
         if os.path.isdir(path):
             return _read_folder(modality, path, columns, name, permit_empty_labels)
         suffix = os.path.splitext(path)[1].lower()
-        if suffix in _ARRAY_SUFFIXES:
-            return _read_array_file(modality, path, columns, name)
+        if suffix in ARRAY_SUFFIXES:
+            return read_array_file(modality, path, columns, name)
         if suffix in IMAGE_SUFFIXES and modality in (None, "image"):
-            return "image", Domain(_objects([path]), name=name)
+            return "image", Domain(objects([path]), name=name)
         if suffix not in TABLE_SUFFIXES:
-            known = sorted({*TABLE_SUFFIXES, *_ARRAY_SUFFIXES})
+            known = sorted({*TABLE_SUFFIXES, *ARRAY_SUFFIXES})
             raise DataError(
                 path,
                 expected=f"a folder, or a file ending in {', '.join(known)}",
@@ -217,12 +215,12 @@ def _read(
             )
         return _from_table(modality, read_table(path), columns, name, permit_empty_labels)
     if isinstance(source, dict) and source and all(frame_kind(part) is not None for part in source.values()):
-        parts = {_split_name(key, "splits"): as_table(part) for key, part in source.items()}
+        parts = {split_name(key, "splits"): as_table(part) for key, part in source.items()}
         joined, origin = concatenate(parts, name="the splits")
         return _from_table(modality, joined, columns, name, permit_empty_labels, origin)
     if frame_kind(source) is not None:
         return _from_table(modality, as_table(source), columns, name, permit_empty_labels)
-    return _from_arrays(modality, source, columns, name)
+    return from_arrays(modality, source, columns, name)
 
 
 def _read_folder(
@@ -243,10 +241,10 @@ def _read_folder(
             labelled = columns["labels"] is None and any(label is not None for label in listing.labels)
             divided = any(part is not None for part in listing.splits)
             return "image", Domain(
-                _objects(listing.paths),
-                _objects(listing.labels) if labelled else None,
+                objects(listing.paths),
+                objects(listing.labels) if labelled else None,
                 name,
-                splits=_objects(listing.splits) if divided else None,
+                splits=objects(listing.splits) if divided else None,
                 skipped=tuple(listing.skipped),
             )
     files: dict[str, str] = {}
@@ -299,7 +297,7 @@ def _from_table(
     labels = _labels(source, choice, permit_empty_labels)
     splits = origin
     if choice.split is not None and origin is None:
-        splits = _objects([_split_name(cell, choice.split) for cell in source.cells(choice.split)])
+        splits = objects([split_name(cell, choice.split) for cell in source.cells(choice.split)])
     return choice.modality, Domain(
         _inputs(source, choice),
         labels,
@@ -341,7 +339,7 @@ def _inputs(source: Table, choice: Choice) -> Any:
         return np.stack([numbers[column] for column in names], axis=1)  # type: ignore[misc]
     cells = source.cells(choice.inputs)
     if choice.modality == "text":
-        return _objects([cell if isinstance(cell, str) else "" if is_missing(cell) else str(cell) for cell in cells])
+        return objects([cell if isinstance(cell, str) else "" if is_missing(cell) else str(cell) for cell in cells])
     inputs = [_located(cell, source.folder) for cell in cells]
     tried = [path for path in inputs if isinstance(path, str) and path][:_PATHS_TRIED]
     if tried and not any(os.path.exists(path) for path in tried):
@@ -351,7 +349,7 @@ def _inputs(source: Table, choice: Choice) -> Any:
             found=f"none of the first {len(tried)}, such as {tried[0]!r}",
             remedy="Correct the paths, or move the table beside the images.",
         )
-    return _objects(inputs)
+    return objects(inputs)
 
 
 def _located(cell: Any, folder: str | None) -> Any:
@@ -366,152 +364,6 @@ def _located(cell: Any, folder: str | None) -> Any:
     return os.path.join(folder, cell) if folder and isinstance(cell, str) else cell
 
 
-def _read_array_file(modality: str | None, path: str, columns: dict[str, Any], name: str) -> tuple[str, Domain]:
-    """Read ``.npy`` or ``.npz``; pickled objects, which could run code, are refused."""
-    if modality == "text":
-        raise DataError(path, expected="a table of texts", found="an array file", remedy="Use CSV, JSONL or Parquet.")
-    try:
-        loaded = np.load(path, mmap_mode="r" if path.lower().endswith(".npy") else None, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _from_arrays(modality, loaded, columns, name, path)
-        with loaded:
-            held = {key: loaded[key] for key in loaded.files}
-    except (ValueError, OSError, EOFError, SyntaxError, KeyError) as error:
-        pickled = "allow_pickle" in str(error)
-        raise DataError(
-            path,
-            expected="arrays of numbers and of strings",
-            found="pickled Python objects" if pickled else " ".join(str(error).split())[:100] or "a broken file",
-            remedy="Save strings as y.astype(str)." if pickled else "Save it again with numpy.savez.",
-        ) from error
-    except Exception as error:  # zipfile and zlib raise their own
-        raise DataError(
-            path, expected="an .npz archive", found=str(error)[:100], remedy="Save it again with numpy.savez."
-        ) from error
-    inputs = next((key for key in ("X", "x", "features", "inputs", "images", "data") if key in held), None)
-    if inputs is None:
-        raise DataError(
-            path,
-            expected="an array 'X'",
-            found=f"the arrays {', '.join(map(repr, held)) or 'none'}",
-            remedy="Save it with numpy.savez(path, X=features, y=labels).",
-        )
-    wanted = columns["labels"]
-    if isinstance(wanted, str):
-        if wanted not in held:
-            raise DataError(
-                path,
-                expected=f"an array {wanted!r}",
-                found=f"the arrays {', '.join(map(repr, held))}",
-                remedy=did_you_mean(wanted, held, otherwise="Name one of those."),
-            )
-        labels = held[wanted]
-    elif wanted is None:
-        labels = next((held[key] for key in ("y", "Y", "labels", "label", "target", "targets") if key in held), None)
-    else:
-        labels = wanted
-    named = {
-        key: held[value] if isinstance(value, str) and value in held else value
-        for key, value in (("group", columns["group"]), ("split", columns["split"]))
-    }
-    if named["group"] is None:
-        named["group"] = held.get("groups", held.get("group"))
-    if named["split"] is None:
-        named["split"] = held.get("splits", held.get("split"))
-    return _from_arrays(modality, held[inputs], {**columns, "labels": labels, **named}, name, path)
-
-
-def _from_arrays(
-    modality: str | None, source: Any, columns: dict[str, Any], name: str, subject: str = "inputs"
-) -> tuple[str, Domain]:
-    """Return the domain of inputs and labels that are arrays or lists already."""
-    for key in ("image", "text", "labels", "group", "split"):
-        if isinstance(columns[key], str):
-            raise RequestError(
-                key,
-                expected="a data frame or a table file, when a column is named",
-                found=f"{columns[key]!r} for {type(source).__name__ if subject == 'inputs' else subject}",
-                remedy="Pass the values themselves.",
-            )
-    inputs = _input_array(modality, source, subject)
-    found = modality if modality is not None else modality_of(inputs)
-    one_of("modality", found, ("image", "text", "features"))
-    if found == "text":
-        odd = next((value for value in inputs if not isinstance(value, str)), None)
-        if odd is not None:
-            raise DataError(
-                subject, expected="strings", found=f"{odd!r:.60}", remedy="Pass the texts as strings, '' where empty."
-            )
-    given = columns["labels"]
-    labels = None if given is None or (isinstance(given, (list, tuple)) and not given) else label_array(given)
-    if labels is not None and labels.size and missing(labels).all():
-        raise DataError(
-            "labels",
-            expected="at least one label",
-            found=f"{len(labels)} empty cells",
-            remedy="Fill them in, or pass labels=None for data without labels.",
-        )
-    groups = None if columns["group"] is None else tidy(np.asarray(columns["group"]).tolist(), subject="group")
-    splits = columns["split"]
-    if splits is not None:
-        splits = _objects([_split_name(cell, "split") for cell in np.asarray(splits).tolist()])
-    return found, Domain(inputs, labels, name, groups=groups, splits=splits)
-
-
-def _input_array(modality: str | None, source: Any, subject: str) -> Any:
-    """Return inputs as something that can be indexed by an array: as they are, or as an array of objects or numbers."""
-    if type(source).__module__.startswith("scipy.sparse"):
-        inputs = source.tocsr()
-    elif type(source).__module__.split(".")[0] == "torch":
-        inputs = source.detach().cpu().numpy()
-    elif isinstance(source, np.ndarray):
-        inputs = source if source.dtype.kind not in "UT" else source.astype(object)
-    elif isinstance(source, Sequence) or type(source).__name__ == "Series":
-        cells = list(source)
-        rows = cells and all(isinstance(cell, (list, tuple, np.ndarray)) and np.ndim(cell) == 1 for cell in cells)
-        if modality == "features" or (modality is None and rows):
-            try:
-                inputs = np.asarray(cells, dtype=np.float64)
-            except (ValueError, TypeError) as error:
-                raise DataError(
-                    subject,
-                    expected="rows of numbers, all of one length",
-                    found=" ".join(str(error).split())[:100],
-                    remedy="Pass an array (n, d).",
-                ) from error
-        else:
-            inputs = _objects([os.fspath(cell) if isinstance(cell, os.PathLike) else cell for cell in cells])
-    else:
-        raise DataError(
-            subject,
-            expected="a path, a data frame, an array or a list",
-            found=f"a {type(source).__name__}",
-            remedy="Pass one of those.",
-        )
-    if inputs.shape == () or inputs.shape[0] == 0:
-        raise DataError(subject, expected="at least one example", found="none", remedy="Check what was passed.")
-    if modality == "features" and (len(inputs.shape) != 2 or inputs.dtype.kind not in "biuf"):
-        raise DataError(
-            subject,
-            expected="numbers of shape (n, d)",
-            found=f"{inputs.dtype} of shape {inputs.shape}",
-            remedy="Give each example one row of numbers; .reshape(len(X), -1) flattens.",
-        )
-    return inputs
-
-
-def _split_name(cell: Any, column: str) -> str:
-    found = SPLIT_NAMES.get(str(cell).strip().casefold())
-    if found is None:
-        raise DataError(
-            f"column {column!r}",
-            expected="train, val or test in every cell",
-            found=repr(cell),
-            remedy=did_you_mean(str(cell), SPLIT_NAMES, otherwise="Correct it, or do not name it as the split."),
-        )
-    return found
-
-
 def _sibling(path: str) -> str:
     """Return the remedy for a path that does not exist: the nearest name in the same folder."""
     folder, name = os.path.split(os.path.normpath(path))
@@ -520,11 +372,3 @@ def _sibling(path: str) -> str:
     except OSError:
         return f"There is no folder {folder!r} either: check the path."
     return did_you_mean(name, names, otherwise="Check the path.")
-
-
-def _objects(values: Sequence[Any]) -> np.ndarray:
-    """Return a one-dimensional array of objects, also where they are arrays of equal shape."""
-    array = np.empty(len(values), dtype=object)
-    for position, value in enumerate(values):
-        array[position] = value
-    return array

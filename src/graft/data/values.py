@@ -172,3 +172,11 @@ def table(columns: Sequence[np.ndarray]) -> np.ndarray:
     for position, column in enumerate(columns):
         stacked[:, position] = [None if is_missing(value) else value for value in column.tolist()]
     return stacked
+
+
+def objects(values: Sequence[Any]) -> np.ndarray:
+    """Return a one-dimensional array of objects, also where they are arrays of equal shape."""
+    array = np.empty(len(values), dtype=object)
+    for position, value in enumerate(values):
+        array[position] = value
+    return array
