@@ -414,3 +414,30 @@ def test_reading_well_formed_data_warns_of_nothing(tmp_path):
         warnings.simplefilter("error")
         for kind in ("csv", "tsv", "jsonl", "parquet"):
             read_texts(stored(kind, COLUMNS, tmp_path), text="body", labels="intent")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_file_can_raise_anything_but_an_error_with_a_remedy(tmp_path):
+    rng = np.random.default_rng(0)
+    columns = {"text": ["a, b", 'c "q"', "x\ny", "é"] * 3, "label": ["u", "v", None, "w"] * 3, "n": list(range(12))}
+    seeds = {kind: stored(kind, columns, tmp_path).read_bytes() for kind in ("csv", "tsv", "jsonl", "parquet")}
+    np.savez(tmp_path / "s.npz", X=np.eye(4), y=np.arange(4))
+    np.save(tmp_path / "s.npy", np.eye(4))
+    seeds |= {kind: (tmp_path / f"s.{kind}").read_bytes() for kind in ("npz", "npy")}
+    outcomes = {"read": 0, "refused": 0}
+    for trial in range(480):
+        kind = list(seeds)[trial % len(seeds)]
+        data = bytearray(seeds[kind])
+        for _ in range(int(rng.integers(1, 4))):
+            data[int(rng.integers(0, len(data)))] = int(
+                rng.choice([10, 34, 44, 9, 13, 123, 91, int(rng.integers(256))])
+            )
+        if trial % 7 == 0:
+            data = data[: int(rng.integers(0, len(data)))]
+        try:
+            read(write(tmp_path / f"spoiled.{kind}", bytes(data)))
+            outcomes["read"] += 1
+        except (DataError, RequestError) as error:
+            assert error.remedy
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 40
