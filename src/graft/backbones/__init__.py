@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import Backbone, LayerGroup, Unreadable, Views
+    from graft.backbones.catalogue import AvailableNetwork, available
     from graft.backbones.embedding import Embedding, embed, iter_embed
     from graft.backbones.feature_backbone import FeatureBackbone
     from graft.backbones.image_backbone import ImageBackbone
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from graft.backbones.text_backbone import TextBackbone
 
 __all__ = [
+    "AvailableNetwork",
     "Backbone",
     "Embedding",
     "FeatureBackbone",
@@ -40,6 +42,7 @@ __all__ = [
     "TextPreprocessing",
     "Unreadable",
     "Views",
+    "available",
     "embed",
     "iter_embed",
     "load_backbone",
@@ -49,6 +52,7 @@ __all__ = [
 
 # Where each name is defined: torch and timm are imported when a network is, not with this package.
 _HOMES = {
+    "AvailableNetwork": "catalogue",
     "Backbone": "backbone",
     "Embedding": "embedding",
     "FeatureBackbone": "feature_backbone",
@@ -63,6 +67,7 @@ _HOMES = {
     "TextPreprocessing": "preprocessing",
     "Unreadable": "backbone",
     "Views": "backbone",
+    "available": "catalogue",
     "embed": "embedding",
     "iter_embed": "embedding",
     "load_backbone": "loading",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graft.backbones.backbone import Modality
 from graft.backbones.weights import file_sha256
@@ -106,3 +110,123 @@ OFFLINE: dict[str, OfflineNetwork] = {
         license="apache-2.0",
     ),
 }
+
+
+@dataclass(frozen=True)
+class AvailableNetwork:
+    """A network that can be used here and now.
+
+    Parameters
+    ----------
+    name : str
+        What `load_backbone` calls it.
+    modality : str
+        ``"image"`` or ``"text"``.
+    feature_dim : int or None
+        The width of its features; None where its files do not state it.
+    parameters : int
+        Of the file of weights (a classifier that Graft leaves out included).
+    megabytes : float
+        The size of that file, in units of 10^6 bytes.
+    license : str
+        SPDX identifier in lower case, empty where none is stated.
+    source : str
+        ``"package"`` or ``"hub cache"``.
+    """
+
+    name: str
+    modality: Modality
+    feature_dim: int | None
+    parameters: int
+    megabytes: float
+    license: str
+    source: str
+
+
+def available() -> list[AvailableNetwork]:
+    """Return the networks that can be used without a download: installed packages, then the hub cache.
+
+    Only small files and headers are read; no network is loaded.
+
+    Examples
+    --------
+    >>> from graft.backbones import available
+    >>> [(one.name, one.feature_dim, one.license) for one in available() if one.source == "package"]
+    [('efficientnet_lite0', 1280, 'apache-2.0'), ('minilm', 384, 'apache-2.0')]
+    """
+    found = []
+    for network in OFFLINE.values():
+        path = network.path()
+        if path is not None:
+            found.append(
+                AvailableNetwork(
+                    network.name,
+                    network.modality,
+                    network.feature_dim,
+                    network.parameters,
+                    path.stat().st_size / 1e6,
+                    network.license,
+                    "package",
+                )
+            )
+    return found + sorted(_in_hub_cache(), key=lambda one: one.name)
+
+
+def _in_hub_cache() -> Iterator[AvailableNetwork]:
+    """Yield the image and text encoders whose configuration and weights the hub cache holds."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    for folder in sorted(Path(HF_HUB_CACHE).glob("models--*")):
+        reference = folder / "refs" / "main"
+        try:
+            snapshot = folder / "snapshots" / reference.read_text().strip()
+            config = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        names = ("model.safetensors", "pytorch_model.bin")
+        weights = next((snapshot / name for name in names if (snapshot / name).is_file()), None)
+        if weights is None or not isinstance(config, dict):
+            continue
+        repository = folder.name.removeprefix("models--").replace("--", "/")
+        license = card_license(snapshot / "README.md")
+        facts = (_parameter_count(weights), weights.stat().st_size / 1e6)
+        if "architecture" in config:
+            stated = config.get("pretrained_cfg", {})
+            width = config.get("num_features")
+            license = license or str(stated.get("license", ""))
+            yield AvailableNetwork(repository, "image", width, *facts, license, "hub cache")
+        elif (snapshot / "modules.json").is_file() or (snapshot / "tokenizer_config.json").is_file():
+            width = config.get("hidden_size") or config.get("dim") or config.get("d_model")
+            yield AvailableNetwork(repository, "text", width, *facts, license, "hub cache")
+
+
+def _parameter_count(weights: Path) -> int:
+    """Return the number of values in a file of weights, from its header; from its size where it has none."""
+    if weights.suffix != ".safetensors":
+        return weights.stat().st_size // 4
+    try:
+        with weights.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header: dict[str, Any] = json.loads(stream.read(min(length, 2**26)))
+    except (OSError, ValueError, struct.error):
+        return 0
+    count = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            values = 1
+            for side in tensor["shape"]:
+                values *= side
+            count += values
+    return count
+
+
+def card_license(card: Path) -> str:
+    """Return the licence that the header of a model card states, in lower case, or an empty string."""
+    try:
+        lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]
+    except OSError:
+        return ""
+    stated = [
+        line.removeprefix("license:").strip().strip("'\"").lower() for line in lines if line.startswith("license:")
+    ]
+    return stated[0] if stated else ""

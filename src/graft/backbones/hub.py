@@ -53,10 +53,11 @@ def obtain(repository: str, patterns: tuple[str, ...], *, revision: str | None =
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    marker = "config.json"
-    held = cached_file(repository, marker, revision)
-    if held is not None and any(_weights_in(held.parent)):
-        return held.parent
+    # timm caches the weights alone; what else a text encoder needs came with them.
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        held = cached_file(repository, name, revision)
+        if held is not None:
+            return held.parent
     if offline():
         raise _unobtainable(asked, repository, "nothing in the hub cache, and HF_HUB_OFFLINE forbids asking the hub")
     try:
@@ -77,10 +78,6 @@ def obtain(repository: str, patterns: tuple[str, ...], *, revision: str | None =
         # Whatever the transport raises (it has changed its library twice) means the same: the hub is out of reach.
         reason = f"nothing in the hub cache, and the hub out of reach ({type(error).__name__})"
         raise _unobtainable(asked, repository, reason) from error
-
-
-def _weights_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
 
 
 def _unobtainable(asked: str, repository: str, found: str) -> BackboneError:

@@ -109,12 +109,12 @@ def _resolve(name: str, pretrained: bool, architecture: str | None, seed: int) -
         return _timm(bare, name, pretrained, seed)
     if "/" in name and not name.startswith(("timm/", ".", "/", "~")):
         return _hub_repository(name, pretrained, seed)
-    known = [*OFFLINE, *timm.list_models(), *timm.list_pretrained()]
+    listed = did_you_mean(bare, timm.list_models(), otherwise="`graft backbones` lists what can be used here.")
     raise RequestError(
         "backbone",
         expected="a network of timm, the hub id of a network, a local folder or a file of weights",
         found=repr(name),
-        remedy=did_you_mean(bare, known, otherwise="`graft backbones` lists what can be used here."),
+        remedy=did_you_mean(bare, OFFLINE, otherwise=listed),
     )
 
 
@@ -177,6 +177,10 @@ def _folder(path: Path, name: str, pretrained: bool, seed: int) -> Backbone:
 
 
 def _file(path: Path, name: str, architecture: str | None, seed: int) -> Backbone:
+    if not path.is_file():
+        raise BackboneError(
+            f"backbone {name!r}", expected="a file of weights", found="no such file", remedy="Check the path."
+        )
     import_torchvision()
     import timm
 
@@ -187,10 +191,6 @@ def _file(path: Path, name: str, architecture: str | None, seed: int) -> Backbon
             expected=f"the timm architecture that the weights in {path.name} belong to",
             found=repr(model),
             remedy=did_you_mean(model, timm.list_models(), otherwise="Pass architecture='resnet18', for example."),
-        )
-    if not path.is_file():
-        raise BackboneError(
-            f"backbone {name!r}", expected="a file of weights", found="no such file", remedy="Check the path."
         )
     settings = timm.get_pretrained_cfg(model)
     return _image(name, _create(model, seed, file=path), {} if settings is None else settings.to_dict())

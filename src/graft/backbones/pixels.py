@@ -80,11 +80,17 @@ def fit_pixels(pixels: torch.Tensor, plan: ImagePreprocessing) -> torch.Tensor:
 
 
 def resize_pixels(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """Resize with antialiasing in 8-bit arithmetic: within one grey level of Pillow's resize of the same name."""
+    """Resize with antialiasing in 8-bit arithmetic, as Pillow's resize of the same name does.
+
+    Within one grey level of it (where bicubic enlarges, two levels at a few pixels in a million).
+    """
     from torch.nn.functional import interpolate
 
     if tuple(pixels.shape[1:]) == size:
         return pixels
+    if size[0] < pixels.shape[1] and size[1] > pixels.shape[2]:
+        # Pillow shortens the columns before it widens the rows; torch would do the rows first and round otherwise.
+        pixels = resize_pixels(pixels, (size[0], int(pixels.shape[2])), interpolation)
     return interpolate(pixels[None], size=size, mode=interpolation, antialias=True, align_corners=False)[0]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from graft.backbones.catalogue import card_license
 from graft.backbones.preprocessing import TextPreprocessing
 from graft.backbones.text_backbone import TextBackbone, UnitLength
 from graft.backbones.torchvision_repair import import_torchvision
@@ -60,9 +63,10 @@ def read_sentence_encoder(
         tokenizer = transformers.AutoTokenizer.from_pretrained(plan.transformer, local_files_only=True)
         config = transformers.AutoConfig.from_pretrained(plan.transformer, local_files_only=True)
         if pretrained:
-            encoder: Any = transformers.AutoModel.from_pretrained(
-                plan.transformer, local_files_only=True, dtype="float32", weights_only=True
-            )
+            with _quiet():
+                encoder: Any = transformers.AutoModel.from_pretrained(
+                    plan.transformer, local_files_only=True, dtype="float32", weights_only=True
+                )
         else:
             encoder = transformers.AutoModel.from_config(config)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
@@ -91,9 +95,23 @@ def read_sentence_encoder(
         preprocessing,
         own_pooling=plan.pooling,
         tail=plan.tail,
-        license=license or _license(folder),
+        license=license or card_license(folder / "README.md"),
         revision=revision,
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own progress bar off standard error; the caller's setting is restored."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _plan(folder: Path) -> _Plan:
@@ -108,6 +126,8 @@ def _plan(folder: Path) -> _Plan:
         if kind == "Transformer":
             transformer = path
         elif kind == "Pooling":
+            if not (path / "config.json").is_file():
+                raise _unknown(folder, f"no {entry['path']}/config.json, which states the pooling")
             pooling = _pooling(_read_json(path / "config.json"))
         elif kind == "Normalize":
             tail.append(UnitLength())
@@ -156,16 +176,6 @@ def _unknown(folder: Path, found: str) -> BackboneError:
 def _tokenizer_hash(folder: Path) -> str:
     present = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     return file_sha256(present[0]) if present else ""
-
-
-def _license(folder: Path) -> str:
-    """Return the licence that the model card's header states."""
-    card = folder / "README.md"
-    if card.is_file():
-        for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
-            if line.startswith("license:"):
-                return line.removeprefix("license:").strip().strip("'\"").lower()
-    return ""
 
 
 def _read_json(path: Path, default: Any = None) -> Any:
