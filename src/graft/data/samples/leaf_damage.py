@@ -46,7 +46,7 @@ def draw_damage(rng: np.random.Generator, blade: Any, outline: Array) -> Damage:
     from PIL import Image, ImageDraw
 
     area = blade.histogram()[255]
-    target = 0.0 if rng.random() < 0.15 else MOST * float(rng.beta(1.0, 2.2))
+    target = 0.0 if rng.random() < 0.15 else MOST * float(rng.beta(1.0, 2.6))
     count = int(rng.integers(4, 36))
     eaten = float(rng.choice([0.0, 0.5, 0.8, 1.0]))
     margin = float(rng.uniform(0, 0.7))

@@ -24,21 +24,21 @@ def draw_field(
     light = direction(rng.uniform(0, 2 * np.pi))
     harsh = rng.uniform(0.2, 1.0)  # overcast to full sun
     canvas = draw_ground(rng, size, light) * np.float32(0.85)
-    distance = float(rng.uniform(0.002, 0.016)) * size  # the ground is a little out of focus
+    distance = float(rng.uniform(0.005, 0.024)) * size  # the ground is a little out of focus
     if distance > 0.3:
         canvas = _defocused(canvas, distance)
 
     living = rgb(*SPECIES[species].hue) * np.float32(leaf.lognormal(0.1, 0.2)) * leaf.lognormal(0, 0.09, 3)
     autumn = _AUTUMN[leaf.integers(0, 3)]
     turned = float(leaf.beta(0.5, 1.6))
-    blade = (living + turned * (autumn - living)) * 1.3
+    blade = (living + turned * (autumn - living)) * 1.2
     other = blade + rng.uniform(0.15, 0.5) * (autumn * 0.9 - blade)
     look = Look(
         blade=blade.astype(np.float32),
         other=other.astype(np.float32),
         mottling=0.35,
         veins=(blade * 0.7 + rgb(0.34, 0.36, 0.2) * rng.uniform(0.5, 1.1)).astype(np.float32),
-        vein_cover=float(rng.uniform(0.25, 0.8)),
+        vein_cover=float(rng.uniform(0.35, 0.9)),
         light=light,
         relief=float(0.3 + 0.7 * harsh),
         gloss=SPECIES[species].gloss * float(rng.uniform(0.4, 1.2)) * float(harsh),
@@ -47,10 +47,10 @@ def draw_field(
     )
     place = placed(
         shape,
-        length=size * float(rng.uniform(0.58, 0.84)),
-        turn=float(rng.normal(0, 25)),
-        centre=size * (np.array((0.5, 0.5)) + rng.normal(0, 0.055, 2)),
-        tilt=rng.normal(0, 0.16, 2).clip(-0.4, 0.4),
+        length=size * float(rng.uniform(0.64, 0.88)),
+        turn=float(rng.normal(0, 22)),
+        centre=size * (np.array((0.5, 0.47)) + rng.normal(0, 0.04, 2)),
+        tilt=rng.normal(0, 0.13, 2).clip(-0.35, 0.35),
         squeeze=float(rng.uniform(0.82, 1.0)) * float(rng.choice((-1, 1))),
     )
     blade_mask, damage, _ = lay_leaf(canvas, shape, place, look, leaf, wounds)
@@ -61,7 +61,7 @@ def draw_field(
 def _overgrow(canvas: Array, rng: np.random.Generator, light: tuple[float, float]) -> None:
     """Lay a few blades of grass over the leaf, with their shadows."""
     size = len(canvas)
-    count = int(rng.choice((0, 1, 2, 3, 4), p=(0.4, 0.25, 0.2, 0.1, 0.05)))
+    count = int(rng.choice((0, 1, 2, 3, 4), p=(0.5, 0.25, 0.15, 0.07, 0.03)))
     if not count:
         return
     blades = list(grass_blades(rng, size, count, lean=rng.normal(0, 0.8)))
@@ -92,13 +92,14 @@ def _photographed(canvas: Array, rng: np.random.Generator, light: tuple[float, f
     cast = rng.lognormal(0, 0.04, 3).astype(np.float32)
     warm = rng.normal(0.02, 0.08)
     canvas = canvas * bright[:, :, None].astype(np.float32)
-    exposed = 0.37 * rng.lognormal(0, 0.18) / max(float(canvas.mean()), 0.02)  # the camera's own exposure
+    exposed = 0.3 * rng.lognormal(0, 0.15) / max(float(canvas.mean()), 0.02)  # the camera's own exposure
     canvas *= cast * (exposed * rgb(1 + warm, 1.0, 1 - warm)).astype(np.float32)
+    canvas = 1.08 * (1 - np.exp(-1.5 * canvas.clip(0, None)))  # the curve of a film: highlights keep their drawing
     grey = canvas @ GREY
     canvas = grey[:, :, None] + np.float32(rng.normal(0.95, 0.12)) * (canvas - grey[:, :, None])
     canvas = canvas.clip(0, None) ** np.float32(rng.lognormal(0, 0.1))
-    blur = float(rng.gamma(1.5, 0.0018)) * size
+    blur = float(rng.gamma(1.5, 0.0013)) * size
     if blur > 0.2:
         canvas = _defocused(canvas, min(blur, 0.01 * size))
     grain = rng.standard_normal((size, size, 3), dtype=np.float32)
-    return canvas + grain * np.float32(rng.uniform(0.005, 0.028))
+    return canvas + grain * np.float32(rng.uniform(0.004, 0.02))
