@@ -133,7 +133,9 @@ class ImageBackbone(Backbone):
                 remedy="Pass pooling='avg'.",
             )
         indices = None if self._layer is None else tuple(self._layers.index(one) for one in self._layer)
-        self._module = ImageNetwork(network, preprocessing, indices, pooling).eval()
+        # The same weights in another order of memory: convolutions run up to three times as fast.
+        ordered = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._module = ImageNetwork(ordered, preprocessing, indices, pooling).eval()
         self._module.requires_grad_(False)
 
     @property

@@ -7,6 +7,11 @@ eight (float32 in the ordinary memory order: 37; figures of `bench.embedding` ar
 - batch normalisation folded into the convolution before it (w' = w γ/√(σ²+ε), b' = β + (b − μ) γ/√(σ²+ε)): 389;
 - convolution and ReLU as one oneDNN operation with weights reordered once: 488.
 
+In bfloat16 the weights are rounded, and depthwise convolutions suffer most: a channel's few taps read one and the same
+smooth map, so that their rounding errors add up to another gain. Their taps are rounded with the error carried
+from tap to tap (see `round_taps`) and the biases stay in float32: on 40 photos the smallest cosine to float32 features
+rises from 0.9972 to 0.9993, the mean from 0.9992 to 0.9998.
+
 Compiling (``torch.compile`` with frozen weights) reached 513 after 19 s of compilation: it would earn that back after
 some 190,000 photos, and ResNet-18 and ViT-S gained as little. Hence nothing is compiled.
 
@@ -40,8 +45,6 @@ _TYPICAL_ROWS = 1024
 class PackedConv(nn.Module):
     """A convolution, its folded normalisation and its activation as one oneDNN operation on prepared weights."""
 
-    bias: torch.Tensor
-
     def __init__(
         self, conv: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module, dtype: torch.dtype
     ) -> None:
@@ -49,9 +52,13 @@ class PackedConv(nn.Module):
         self.padding, self.stride = [int(p) for p in conv.padding], list(conv.stride)
         self.dilation, self.groups = list(conv.dilation), conv.groups
         self.attribute, self.scalars = _ACTIVATIONS[type(activation)]
-        self.register_buffer("bias", bias.to(dtype))
+        # Not buffers: casting the network would cast the bias too, and prepared weights cannot be cast.
+        self.bias = bias.detach().float()
+        if dtype == torch.bfloat16 and weight.shape[1] == 1:
+            weight = round_taps(weight)
         laid_out = weight.to(dtype).contiguous(memory_format=torch.channels_last).to_mkldnn()
         reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.register_buffer("precision", torch.zeros(0, dtype=dtype), persistent=False)  # what the inputs come in
         self.weight = reorder(laid_out, self.padding, self.stride, self.dilation, self.groups)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -194,6 +201,33 @@ def _pack_convolutions(module: nn.Module, batch: Any, dtype: torch.dtype) -> Non
             setattr(parent, name, rest)
 
 
+def round_taps(weight: torch.Tensor) -> torch.Tensor:
+    """Round depthwise weights to bfloat16 so that the sum over each channel's taps keeps its value.
+
+    From the largest tap to the smallest, each is rounded with the error of those before it:
+    q_j = round(w_j + e_j), e_(j+1) = w_j + e_j − q_j. The last error, which is all that the sum is off by, is half a
+    unit in the last place of the smallest tap (error feedback as in Floyd and Steinberg 1976, along one channel).
+
+    Parameters
+    ----------
+    weight : tensor of shape (channels, 1, height, width), float32
+
+    Returns
+    -------
+    tensor of the same shape, float32, every value representable in bfloat16
+    """
+    taps = weight.detach().flatten(1)
+    order = taps.abs().argsort(dim=1, descending=True)
+    rounded = torch.empty_like(taps)
+    error = torch.zeros(len(taps), 1, dtype=taps.dtype)
+    for place in order.split(1, dim=1):
+        wanted = taps.gather(1, place) + error
+        kept = wanted.bfloat16().to(taps.dtype)
+        rounded.scatter_(1, place, kept)
+        error = wanted - kept
+    return rounded.reshape(weight.shape)
+
+
 def _trace(module: nn.Module, batch: Any) -> tuple[dict[int, nn.BatchNorm2d], dict[int, int]]:
     """Run a batch and return which batch normalisation reads which convolution's output, and how often each ran."""
     followers: dict[int, nn.BatchNorm2d] = {}
@@ -212,7 +246,7 @@ def _trace(module: nn.Module, batch: Any) -> tuple[dict[int, nn.BatchNorm2d], di
     try:
         if watched:
             with torch.inference_mode():
-                module(batch)
+                module(batch[:1])  # one input shows who reads whose output
     finally:
         for handle in handles:
             handle.remove()
