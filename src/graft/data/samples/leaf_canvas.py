@@ -18,10 +18,12 @@ FINE = 3  # supersampling of the masks
 
 
 def rgb(red: float, green: float, blue: float) -> Array:
+    """Return a colour, each part 0 to 1."""
     return np.array((red, green, blue), dtype=np.float32)
 
 
 def direction(angle: float) -> tuple[float, float]:
+    """Return the unit vector at `angle` (radians)."""
     return float(np.cos(angle)), float(np.sin(angle))
 
 
@@ -48,22 +50,22 @@ def placed(
     return place
 
 
-def fill_mask(size: int, polygons: list[Array], fill: list[int] | None = None) -> Any:
-    """Return the supersampled mask of `polygons` (in pixels of the picture)."""
+def fill_mask(frame: tuple[int, int], polygons: list[Array]) -> Any:
+    """Return the supersampled mask of `polygons`, in pixels of a frame of (height, width)."""
     from PIL import Image, ImageDraw
 
-    image = Image.new("L", (size * FINE, size * FINE), 0)
+    image = Image.new("L", (frame[1] * FINE, frame[0] * FINE), 0)
     pen = ImageDraw.Draw(image)
-    for index, polygon in enumerate(polygons):
-        pen.polygon((polygon * FINE).ravel().tolist(), fill=255 if fill is None else fill[index])
+    for polygon in polygons:
+        pen.polygon((polygon * FINE).ravel().tolist(), fill=255)
     return image
 
 
-def stroke_mask(size: int, lines: list[tuple[Array, float]]) -> Any:
-    """Return the supersampled mask of polylines with their widths (in pixels of the picture)."""
+def stroke_mask(frame: tuple[int, int], lines: list[tuple[Array, float]]) -> Any:
+    """Return the supersampled mask of polylines with their widths, in pixels of a frame of (height, width)."""
     from PIL import Image, ImageDraw
 
-    image = Image.new("L", (size * FINE, size * FINE), 0)
+    image = Image.new("L", (frame[1] * FINE, frame[0] * FINE), 0)
     pen = ImageDraw.Draw(image)
     for line, width in lines:
         pen.line((line * FINE).ravel().tolist(), fill=255, width=max(1, round(width * FINE)))
@@ -76,6 +78,7 @@ def smooth(mask: Any) -> Array:
 
 
 def blurred(coverage: Array, radius: float) -> Array:
+    """Blur with a Gaussian of standard deviation `radius`, in pixels."""
     from PIL import Image, ImageFilter
 
     image = Image.fromarray((coverage * 255).astype(np.uint8))
@@ -91,9 +94,15 @@ def spread(coverage: Array, radius: float) -> Array:
 
 
 def shifted(values: Array, right: int, down: int) -> Array:
-    return np.roll(values, (down, right), axis=(0, 1))
+    """Return `values` moved by whole pixels, with zeros where nothing moved in."""
+    height, width = values.shape
+    moved = np.zeros_like(values)
+    into = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+    out_of = slice(max(-down, 0), height + min(-down, 0)), slice(max(-right, 0), width + min(-right, 0))
+    moved[into] = values[out_of]
+    return moved
 
 
 def blend(canvas: Array, colour: Array, cover: Array) -> None:
-    """Lay `colour` over the canvas, in place, where `cover` (size, size) says."""
+    """Lay `colour` over the canvas, in place, where `cover` (height, width) says."""
     canvas += cover[:, :, None] * (colour - canvas)

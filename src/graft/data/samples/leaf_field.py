@@ -53,7 +53,7 @@ def draw_field(
         tilt=rng.normal(0, 0.13, 2).clip(-0.35, 0.35),
         squeeze=float(rng.uniform(0.82, 1.0)) * float(rng.choice((-1, 1))),
     )
-    blade_mask, damage, _ = lay_leaf(canvas, shape, place, look, leaf, wounds)
+    blade_mask, damage = lay_leaf(canvas, shape, place, look, leaf, wounds)
     _overgrow(canvas, rng, light)
     return _photographed(canvas, rng, light, harsh), blade_mask, damage
 
@@ -65,7 +65,7 @@ def _overgrow(canvas: Array, rng: np.random.Generator, light: tuple[float, float
     if not count:
         return
     blades = list(grass_blades(rng, size, count, lean=rng.normal(0, 0.8)))
-    cover = smooth(fill_mask(size, blades))
+    cover = smooth(fill_mask((size, size), blades))
     fall_x, fall_y = (round(-component * 0.02 * size) for component in light)
     canvas *= 1 - 0.45 * shifted(spread(cover, 0.008 * size), fall_x, fall_y)[:, :, None]
     colour = rgb(0.36, 0.48, 0.18) * rng.lognormal(0, 0.2) + np.float32(rng.beta(0.5, 1.5)) * 0.15

@@ -51,13 +51,13 @@ def draw_scan(
         centre=size * (np.array((0.5, 0.46)) + rng.normal(0, 0.04, 2)),
         squeeze=float(rng.uniform(0.9, 1.0)) * float(rng.choice((-1, 1))),
     )
-    blade_mask, damage, _ = lay_leaf(canvas, shape, place, look, leaf, wounds)
+    blade_mask, damage = lay_leaf(canvas, shape, place, look, leaf, wounds)
     if rng.random() < 0.4:  # a strip of gummed linen over the petiole
         end = place(shape.petiole)[-3]
         turn = rng.uniform(-0.5, 0.5)
         along, across = np.array(direction(turn)) * 0.07 * size, np.array(direction(turn + np.pi / 2)) * 0.018 * size
         strip = np.array((end - along - across, end + along - across, end + along + across, end - along + across))
-        blend(canvas, tone * np.float32(1.03), smooth(fill_mask(size, [strip])) * np.float32(0.8))
+        blend(canvas, tone * np.float32(1.03), smooth(fill_mask((size, size), [strip])) * np.float32(0.8))
     canvas = canvas * np.float32(rng.normal(1, 0.04)) + np.float32(rng.normal(0, 0.006)) * down[:, :, None]
     return canvas, blade_mask, damage
 
@@ -71,26 +71,26 @@ def _sheet(canvas: Array, rng: np.random.Generator) -> None:
         y = 0.98 - high - rng.uniform(0, 0.04)
         wide = min(wide, 0.98 - x)
         frame = np.array(((x, y), (x + wide, y), (x + wide, y + high), (x, y + high))) * size
-        blend(canvas, rgb(0.97, 0.96, 0.93), smooth(fill_mask(size, [frame])))
+        blend(canvas, rgb(0.97, 0.96, 0.93), smooth(fill_mask((size, size), [frame])))
         border = [(np.concatenate((frame, frame[:1])), 0.004 * size)]
         steps = np.linspace(0.03, wide - 0.03, 26)
         for row in range(3):
             end = int(rng.integers(14, 27))
             script = y + high * (0.28 + 0.25 * row) + rng.normal(0, 0.006, end)
             border.append((np.column_stack((x + steps[:end], script)) * size, 0.005 * size))
-        blend(canvas, rgb(0.25, 0.23, 0.25), smooth(stroke_mask(size, border)) * np.float32(0.75))
+        blend(canvas, rgb(0.25, 0.23, 0.25), smooth(stroke_mask((size, size), border)) * np.float32(0.75))
     if rng.random() < 0.35:
         x, y, wide = rng.uniform(0.03, 0.08), rng.uniform(0.9, 0.95), 0.035
         if rng.random() < 0.4:
             y = rng.uniform(0.02, 0.06)
         cells = x + wide * np.arange(7)
         boxes = [np.array(((c, y), (c + wide, y), (c + wide, y + 0.02), (c, y + 0.02))) * size for c in cells]
-        blend(canvas, rgb(0.12, 0.12, 0.12), smooth(fill_mask(size, boxes[::2])) * np.float32(0.9))
-        blend(canvas, rgb(0.98, 0.98, 0.98), smooth(fill_mask(size, boxes[1::2])) * np.float32(0.9))
+        blend(canvas, rgb(0.12, 0.12, 0.12), smooth(fill_mask((size, size), boxes[::2])) * np.float32(0.9))
+        blend(canvas, rgb(0.98, 0.98, 0.98), smooth(fill_mask((size, size), boxes[1::2])) * np.float32(0.9))
     if rng.random() < 0.2:
         turn = np.linspace(0, 2 * np.pi, 40)
         ring = np.column_stack((np.cos(turn), np.sin(turn)))
         centre = np.array((rng.uniform(0.8, 0.9), rng.uniform(0.1, 0.18)))
         lines = [((centre + ring * radius) * size, 0.006 * size) for radius in (0.07, 0.05)]
         ink = rgb(0.35, 0.25, 0.5) if rng.random() < 0.5 else rgb(0.55, 0.2, 0.2)
-        blend(canvas, ink, smooth(stroke_mask(size, lines)) * np.float32(0.45))
+        blend(canvas, ink, smooth(stroke_mask((size, size), lines)) * np.float32(0.45))
