@@ -183,6 +183,6 @@ def test_an_imagenet_network_beats_pixels_and_loses_between_the_domains():
     across = _accuracy(features["scan"][train], features["field"][~train], y[train], other[~train], C=100)
     found = {"within": within, "raw": raw, "across": across}
     assert within["scan"] > raw["scan"] + 0.2, found
-    assert within["field"] > raw["field"] + 0.25, found
+    assert within["field"] > raw["field"] + 0.18, found
     assert within["scan"] > 0.7, found
     assert 0.25 < across < within["field"] - 0.08, found
