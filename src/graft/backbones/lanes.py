@@ -181,7 +181,9 @@ class Lanes:
         empty = np.zeros((0, backbone.feature_dim), np.float32)
         features = self._forward(backbone.collate(flat)) if flat else empty
         found = [key for key in (keys[place] for place in good) if key is not None]
-        return Result([rows[place] for place in good], features.reshape(len(good), count, features.shape[1]), found, failures)
+        return Result(
+            [rows[place] for place in good], features.reshape(len(good), count, features.shape[1]), found, failures
+        )
 
     def _forward(self, batch: Any) -> np.ndarray:
         assert self._module is not None

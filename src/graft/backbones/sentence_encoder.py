@@ -29,7 +29,14 @@ _POOLING_SWITCHES = {
 }
 _ACTIVATIONS = {"Tanh": nn.Tanh, "Identity": nn.Identity, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
 # One of these holds the vocabulary; the first that is there is taken.
-_TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "vocab.txt", "vocab.json")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,15 @@ def read_sentence_encoder(
         limit = min(getattr(config, "max_position_embeddings", 512), tokenizer.model_max_length)
     prompts = _read_json(folder / "config_sentence_transformers.json")
     default = prompts.get("default_prompt_name")
+    vocabulary = _tokenizer_hash(plan.transformer)
+    if not vocabulary:
+        # transformers would make an empty tokenizer, to which every word is unknown.
+        raise _unknown(plan.transformer, f"no vocabulary ({', '.join(_TOKENIZER_FILES)})")
     preprocessing = TextPreprocessing(
         max_tokens=int(limit),
         lower_case=bool(settings.get("do_lower_case", False)),
         prompt=prompts.get("prompts", {}).get(default, "") if default else "",
-        tokenizer=_tokenizer_hash(plan.transformer),
+        tokenizer=vocabulary,
     )
     return TextBackbone(
         name,
