@@ -31,7 +31,8 @@ class LogisticPath(ClassifierHead):
     Parameters
     ----------
     Cs : sequence of float
-        Inverse penalties to try.
+        Inverse penalties to try, in ascending order; the path ends early once the log loss on held-out examples has risen twice in a row
+        without a gain in accuracy.
     scaling : {"auto", "global", "columns", "none"}
         What is done to the features beforehand: see `graft.heads.training_set.location_and_scale`.
     class_weight : dict or "balanced", optional
@@ -87,8 +88,7 @@ class LogisticPath(ClassifierHead):
         exact = table.shape[0] * table.shape[1] * outputs <= _EXACT_WORK
         scores, out_of_fold, starts, chosen = [], None, None, 0
         if training.can_cross_validate and (len(strengths) > 1 or self.calibrate):
-            logits, starts = _cross_validate(table, training, strengths, outputs, exact)
-            scores = [classification_scores(part, training) for part in logits]
+            logits, starts, scores = _cross_validate(table, training, strengths, outputs, exact)
             chosen = best(scores)
             out_of_fold = logits[chosen]
         elif len(strengths) > 1:
@@ -110,10 +110,10 @@ class LogisticPath(ClassifierHead):
 
     def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
         logits = features @ self.coef_.T + self.intercept_
-        return _two_columns(logits) if logits.shape[1] == 1 else logits
+        return two_columns(logits) if logits.shape[1] == 1 else logits
 
 
-def _two_columns(logit: np.ndarray) -> np.ndarray:
+def two_columns(logit: np.ndarray) -> np.ndarray:
     """Return logits (n, 2) that differ by `logit` (n, 1)."""
     return np.hstack([-logit / 2, logit / 2])
 
@@ -130,8 +130,11 @@ def _loss(training: TrainingSet, weight: np.ndarray, dtype) -> Loss:
 
 def _cross_validate(
     table: np.ndarray | sparse.csr_matrix, training: TrainingSet, strengths: list[float], outputs: int, exact: bool
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return for each strength the out-of-fold logits (n, K), and the mean of the folds' solutions (r + 1, K)."""
+) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, float]]]:
+    """Return for each strength the out-of-fold logits (n, K), the mean of the folds' solutions (r + 1, K), and the scores.
+
+    The path ends early once the log loss has risen twice in a row without a gain in accuracy: from there on it only over-fits.
+    """
     import torch
 
     dtype = torch.float64 if exact else torch.float32
@@ -143,13 +146,20 @@ def _cross_validate(
     )
     rows = torch.arange(training.rows)
     own_fold = torch.from_numpy(np.maximum(training.fold, 0))
-    logits, starts = [], []
+    logits: list[np.ndarray] = []
+    starts: list[np.ndarray] = []
+    scores: list[dict[str, float]] = []
     for point in path:
         held = point.logits[rows, own_fold].numpy().astype(np.float64)
         held[~training.held_out] = np.nan
-        logits.append(_two_columns(held) if outputs == 1 else held)
+        logits.append(two_columns(held) if outputs == 1 else held)
         starts.append(point.parameters.mean(dim=1).numpy())
-    return logits, starts
+        scores.append(classification_scores(logits[-1], training))
+        if len(scores) > 2:
+            losses = [score["log_loss"] for score in scores[-3:]]
+            if losses[0] < losses[1] < losses[2] and best(scores) <= len(scores) - 3:
+                break
+    return logits, starts, scores
 
 
 def _final_fit(

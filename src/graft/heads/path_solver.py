@@ -5,10 +5,10 @@ For a strength C > 0 and every problem p (a cross-validation fold, a label) with
 
 .. math:: F_p(W, b) = \sum_i w_{ip} \, \ell(z_i^T W_p + b_p, y_i) + \frac{1}{2 C} \lVert W_p \rVert^2 ,
 
-which is scikit-learn's objective divided by C. One product of the feature matrix with all the problems side by side serves them all: a
+which is scikit-learn's objective divided by C. The sum over p is minimised as one convex function. One product of the feature matrix with all the problems side by side serves them all: a
 fold costs its share of a large matrix product, not a call of its own.
 
-The method is L-BFGS (Nocedal and Wright, 2006, algorithm 7.4) with three things added that this setting allows:
+The method is L-BFGS (Nocedal and Wright, 2006, section 7.2) with three things added that this setting allows:
 
 - *Preconditioning.* In the eigenbasis of the features the Hessian is close to diagonal, so the initial matrix is the inverse of twice its exact
   diagonal :math:`\sum_i w_i h_i z_{ij}^2 + 1/C`; the factor two is the distance between the curvature here and Böhning's (1992)
@@ -17,7 +17,7 @@ The method is L-BFGS (Nocedal and Wright, 2006, algorithm 7.4) with three things
   for the C at hand.
 - *Prediction along the path.* The next C starts where the line through the last two solutions leads, when that is lower.
 
-Logits are linear in the parameters: they are updated along with them, and a line search costs no matrix product.
+Folds differ little, so that one step length and one memory serve them all. Logits are linear in the parameters: they are updated along with them, and a line search costs no matrix product.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Loss(ABC):
     """A loss of logits L (n, P, K) that is convex, with weights (n, P)."""
 
     @abstractmethod
-    def evaluate(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of each problem (P,) and the predictions (n, P, K) that the derivatives need."""
+    def evaluate(self, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """Return the loss of all problems together, and the predictions (n, P, K) that the derivatives need."""
 
     @abstractmethod
     def residual(self, prediction: torch.Tensor) -> torch.Tensor:
@@ -72,12 +72,12 @@ class Multinomial(Loss):
         self._index = codes[:, None, None].expand(-1, weight.shape[1], 1)
         self._weight = weight
 
-    def evaluate(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def evaluate(self, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
         prediction = logits.softmax(dim=2)
         # log-sum-exp read off the largest entry, whose probability is 1/K or more: one pass of exponentials, no underflow.
         log_total = logits.amax(dim=2) - prediction.amax(dim=2).log()
         losses = log_total - logits.gather(2, self._index)[..., 0]
-        return (losses * self._weight).sum(dim=0), prediction
+        return float((losses * self._weight).sum()), prediction
 
     def residual(self, prediction: torch.Tensor) -> torch.Tensor:
         rest = prediction * self._weight[..., None]
@@ -98,13 +98,13 @@ class Binomial(Loss):
         self._targets = targets
         self._weight = weight
 
-    def evaluate(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def evaluate(self, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
         from torch.nn.functional import softplus
 
         logit = logits[..., 0]
         # softplus(-L) for y = 1 rather than softplus(L) - L: no cancellation. Its threshold is lifted to stay exact.
         losses = softplus(logit * (1 - 2 * self._targets), threshold=50)
-        return (losses * self._weight).sum(dim=0), logits.sigmoid()
+        return float((losses * self._weight).sum()), logits.sigmoid()
 
     def residual(self, prediction: torch.Tensor) -> torch.Tensor:
         return (prediction - self._targets[..., None]) * self._weight[..., None]
@@ -123,8 +123,8 @@ class Quadratic(Loss):
         self._targets = targets[:, None, :]
         self._weight = weight
 
-    def evaluate(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return (0.5 * (logits - self._targets).square().sum(dim=2) * self._weight).sum(dim=0), logits
+    def evaluate(self, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
+        return float((0.5 * (logits - self._targets).square().sum(dim=2) * self._weight).sum()), logits
 
     def residual(self, prediction: torch.Tensor) -> torch.Tensor:
         return (prediction - self._targets) * self._weight[..., None]
@@ -142,8 +142,6 @@ class PathPoint:
 
     Attributes
     ----------
-    strength : float
-        C.
     parameters : Tensor (r + 1, P, K)
         Weights, and the intercepts in the last row.
     logits : Tensor (n, P, K)
@@ -152,7 +150,6 @@ class PathPoint:
         How many steps this strength took.
     """
 
-    strength: float
     parameters: torch.Tensor
     logits: torch.Tensor
     iterations: int
@@ -219,7 +216,7 @@ def _torch_csr(table: sparse.csr_matrix, dtype: torch.dtype) -> torch.Tensor:
 def solve_path(
     design: Design,
     loss: Loss,
-    strengths: Sequence[float],
+    strengths: Sequence[float | np.ndarray],
     *,
     problems: int,
     outputs: int,
@@ -237,12 +234,12 @@ def solve_path(
         The features.
     loss : Loss
         With as many weight columns as there are problems.
-    strengths : sequence of float
-        C.
+    strengths : sequence of float or ndarray (P,)
+        C, for all problems or for each.
     problems, outputs : int
         P and K.
     tolerance : float
-        Stop when the decrease that the quadratic model still promises, g' H g / 2, is below this fraction of F for every problem.
+        Stop when the decrease that the quadratic model still promises, g' H g / 2, is below this fraction of the objective.
     start : Tensor (r + 1, P, K), optional
         Where to start; zero by default.
     memory : int
@@ -263,103 +260,143 @@ def solve_path(
     logits = design.logits(parameters)
     value, prediction = loss.evaluate(logits)
     loss_gradient = design.gradient(loss.residual(prediction))
-    penalised = torch.ones(design.columns, 1, 1, dtype=design.dtype)
+    penalised = torch.ones(shape, dtype=design.dtype)
     penalised[-1] = 0
-    steps: list[torch.Tensor] = []
-    changes: list[torch.Tensor] = []
+    curvature = _Curvature(memory, parameters.numel(), design.dtype)
     earlier: tuple[torch.Tensor, torch.Tensor] | None = None
     # Rounding of the objective, which a line search must not take for an increase.
     slack = 10 * torch.finfo(design.dtype).eps
 
     for position, strength in enumerate(strengths):
-        penalty = penalised / strength
+        penalty = penalised / torch.as_tensor(strength, dtype=design.dtype).reshape(-1, 1)
         here = (parameters, logits)
         if earlier is not None:
             ahead = (2 * parameters - earlier[0], 2 * logits - earlier[1])
-            lower = loss.evaluate(ahead[1])[0] + _half_square(penalty, ahead[0]) < value + _half_square(
-                penalty, parameters
-            )
-            parameters = torch.where(lower[None, :, None], ahead[0], parameters)
-            logits = torch.where(lower[None, :, None], ahead[1], logits)
-            value, prediction = loss.evaluate(logits)
-            loss_gradient = design.gradient(loss.residual(prediction))
-        if position > 0 or start is None:
-            earlier = here if position > 0 else None
+            ahead_value, ahead_prediction = loss.evaluate(ahead[1])
+            if ahead_value + _half_square(penalty, ahead[0]) < value + _half_square(penalty, parameters):
+                (parameters, logits), value, prediction = ahead, ahead_value, ahead_prediction
+                loss_gradient = design.gradient(loss.residual(prediction))
+        # The zeros before the first strength are no point of the path to extrapolate from.
+        earlier = here if position > 0 else None
 
-        # An output without curvature left (all examples certain) would make the intercept's row zero: floored relative to its scale.
         diagonal = design.hessian_diagonal(loss.curvature(prediction))
-        inverse = 1 / (2 * diagonal + penalty + 1e-6 * diagonal.amax(dim=(0, 2), keepdim=True) + 1e-12)
-        objective = value + _half_square(penalty, parameters)
+        # An output of which all examples are certain has no curvature left: floored relative to its row's largest.
+        inverse = 1 / (2 * diagonal + penalty + 1e-6 * diagonal.amax(dim=2, keepdim=True) + 1e-12)
+        curvature.rebase(inverse.reshape(-1), penalty.reshape(-1))
+        half_square = _half_square(penalty, parameters)
+        gradient = torch.addcmul(loss_gradient, penalty, parameters)
         iterations = 0
-        pairs = [_pair(step, change, penalty) for step, change in zip(steps, changes, strict=True)]
         while iterations < max_iterations:
-            gradient = loss_gradient + penalty * parameters
-            direction = _two_loops(gradient, pairs, inverse)
-            slope = -_dot(gradient, direction)
-            promised = -slope / 2
-            if bool((promised <= tolerance * objective.abs()).all()):
+            direction = curvature.direction(gradient.reshape(-1)).view(shape)
+            slope = _dot(gradient, direction)
+            objective = value + half_square
+            if -slope / 2 <= tolerance * abs(objective):
                 break
-            direction = -direction
             direction_logits = design.logits(direction)
-            length = torch.ones(problems, dtype=design.dtype)
+            # The penalty along the direction is a parabola with these coefficients.
+            weighted = penalty * direction
+            linear, square = _dot(weighted, parameters), _dot(weighted, direction)
+            length = 1.0
             for _ in range(30):
-                trial = parameters + length[None, :, None] * direction
-                trial_logits = logits + length[None, :, None] * direction_logits
+                trial_logits = torch.add(logits, direction_logits, alpha=length)
                 trial_value, trial_prediction = loss.evaluate(trial_logits)
-                trial_objective = trial_value + _half_square(penalty, trial)
-                rise = trial_objective - objective
-                bad = rise > 1e-4 * length * slope + slack * objective.abs()
-                if not bool(bad.any()):
+                trial_half_square = half_square + length * linear + length**2 * square / 2
+                rise = trial_value + trial_half_square - objective
+                if rise <= 1e-4 * length * slope + slack * abs(objective):
                     break
                 # The minimiser of the parabola through the value and slope here and the value there.
-                parabola = -slope * length.square() / (2 * (rise - slope * length)).clamp_min(1e-30)
-                length = torch.where(bad, parabola.clamp(min=0.1 * length, max=0.7 * length), length)
+                parabola = -slope * length**2 / (2 * (rise - slope * length))
+                length = min(max(parabola, 0.1 * length), 0.7 * length)
             else:
                 break
+            step = direction * length
+            parameters, logits, value, half_square = parameters + step, trial_logits, trial_value, trial_half_square
             new_gradient = design.gradient(loss.residual(trial_prediction))
-            step, change = trial - parameters, new_gradient - loss_gradient
-            steps, changes = [*steps[1 - memory :], step], [*changes[1 - memory :], change]
-            pairs = [*pairs[1 - memory :], _pair(step, change, penalty)]
-            parameters, logits, value, objective = trial, trial_logits, trial_value, trial_objective
+            curvature.add(step.reshape(-1), (new_gradient - loss_gradient).reshape(-1))
             prediction, loss_gradient = trial_prediction, new_gradient
+            gradient = torch.addcmul(loss_gradient, penalty, parameters)
             iterations += 1
         if polish and problems == 1 and design.columns * outputs <= _NEWTON_SIDE:
             parameters, logits = _newton(design, loss, penalty, parameters, logits)
             value, prediction = loss.evaluate(logits)
             loss_gradient = design.gradient(loss.residual(prediction))
-        yield PathPoint(float(strength), parameters, logits, iterations)
+        yield PathPoint(parameters, logits, iterations)
 
 
-def _dot(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    return (left * right).sum(dim=(0, 2))
+class _Curvature:
+    """The inverse Hessian that L-BFGS knows, in the compact form of Byrd, Nocedal and Schnabel (1994, theorem 2.2).
+
+    With steps S and gradient changes Y as columns, R the upper triangle of S'Y, E its diagonal, and the initial diagonal matrix H0:
+    H g = H0 g + S a + H0 Y b, where t = R^-1 S'g, b = -t, a = R^-T ((E + Y'H0 Y) t - (H0 Y)'g). Two passes over one matrix replace the four passes over
+    every pair of the two loops: long vectors are read once, and threads meet twice an iteration.
+    """
+
+    def __init__(self, memory: int, size: int, dtype: torch.dtype) -> None:
+        import torch
+
+        self._memory = memory
+        self._count = 0
+        self._steps = torch.zeros(memory, size, dtype=dtype)
+        self._changes = torch.zeros(memory, size, dtype=dtype)
+        # Rows: the steps, then the preconditioned full changes.
+        self._both = torch.zeros(2 * memory, size, dtype=dtype)
+        self._products = np.zeros((2 * memory, memory))
+
+    def rebase(self, inverse: torch.Tensor, penalty: torch.Tensor) -> None:
+        """Take over a new initial matrix and penalty."""
+        self._inverse, self._penalty = inverse, penalty
+        full = self._changes + penalty * self._steps
+        self._both[: self._memory] = self._steps
+        self._both[self._memory :] = full * inverse
+        self._products = (self._both @ full.T).double().numpy()
+
+    def add(self, step: torch.Tensor, change: torch.Tensor) -> None:
+        """Learn a step and the change of the loss's gradient along it."""
+        import torch
+
+        full = torch.addcmul(change, self._penalty, step)
+        if not float(step @ full) > 0:
+            return
+        memory, at = self._memory, min(self._count, self._memory - 1)
+        if self._count == memory:
+            self._steps = self._steps.roll(-1, 0)
+            self._changes = self._changes.roll(-1, 0)
+            self._both = self._both.view(2, memory, -1).roll(-1, 1).reshape(2 * memory, -1)
+            self._products = np.roll(np.roll(self._products.reshape(2, memory, memory), -1, 1), -1, 2).reshape(-1, memory)
+        self._count = at + 1
+        self._steps[at], self._changes[at] = step, change
+        self._both[at], self._both[memory + at] = step, full * self._inverse
+        products = (self._both @ full).double().numpy()
+        self._products[:, at] = products
+        self._products[memory + at, :] = products[memory:]
+
+    def direction(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return -H g."""
+        import torch
+        from scipy.linalg import solve_triangular
+
+        result = -self._inverse * gradient
+        count, memory = self._count, self._memory
+        if count == 0:
+            return result
+        along = (self._both @ gradient).double().numpy()
+        upper = np.triu(self._products[:count, :count])
+        squares = self._products[memory : memory + count, :count]
+        t = solve_triangular(upper, along[:count])
+        a = solve_triangular(
+            upper, (np.diag(np.diag(upper)) + squares) @ t - along[memory : memory + count], trans="T"
+        )
+        coefficients = np.zeros(2 * memory)
+        coefficients[:count], coefficients[memory : memory + count] = -a, t
+        return result.add_(torch.from_numpy(coefficients).to(gradient.dtype) @ self._both)
 
 
-def _half_square(penalty: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-    return 0.5 * (penalty * parameters.square()).sum(dim=(0, 2))
+def _dot(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float(left.reshape(-1) @ right.reshape(-1))
 
 
-def _pair(
-    step: torch.Tensor, change: torch.Tensor, penalty: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return a step, the gradient's change along it at this penalty, and the inverse of their product (0 to skip it)."""
-    full = change + penalty * step
-    product = _dot(step, full)
-    usable = product > 1e-30
-    return step, full, usable / product.where(usable, 1)
-
-
-def _two_loops(gradient: torch.Tensor, pairs: list, inverse: torch.Tensor) -> torch.Tensor:
-    direction = gradient.clone()
-    along = []
-    for step, change, reciprocal in reversed(pairs):
-        amount = reciprocal * _dot(step, direction)
-        direction.addcmul_(change, amount[None, :, None], value=-1)
-        along.append(amount)
-    direction *= inverse
-    for (step, change, reciprocal), amount in zip(pairs, reversed(along), strict=True):
-        rest = amount - reciprocal * _dot(change, direction)
-        direction.addcmul_(step, rest[None, :, None])
-    return direction
+def _half_square(penalty: torch.Tensor, parameters: torch.Tensor) -> float:
+    return 0.5 * _dot(penalty * parameters, parameters)
 
 
 def _newton(
@@ -394,13 +431,13 @@ def _newton(
             trial, trial_logits = parameters + length * direction, logits + length * direction_logits
             trial_value, trial_prediction = loss.evaluate(trial_logits)
             trial_objective = trial_value + _half_square(penalty, trial)
-            if float(trial_objective) <= float(objective) + 1e-14 * abs(float(objective)):
+            if trial_objective <= objective + 1e-14 * abs(objective):
                 improved = True
                 break
             length /= 2
         if not improved:
             break
         parameters, logits, objective, prediction = trial, trial_logits, trial_objective, trial_prediction
-        if promised <= 1e-26 * max(float(objective), 1e-300):
+        if promised <= 1e-26 * max(objective, 1e-300):
             break
     return parameters, logits

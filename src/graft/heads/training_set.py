@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -84,6 +84,30 @@ class TrainingSet:
     def can_cross_validate(self) -> bool:
         """Whether any row can be held out."""
         return bool(self.held_out.any())
+
+    def sample(self, size: int) -> np.ndarray:
+        """Return at most `size` rows that stand for all: in the order of identities, each class in turn."""
+        order = np.argsort(self.identity, kind="stable")
+        if self.codes is not None:
+            by_class = order[np.argsort(self.codes[order], kind="stable")]
+            sizes = np.bincount(self.codes, minlength=self.classes)
+            # Position within the class, as a fraction: the first m of all rows hold every class in its proportion.
+            share = (np.arange(self.rows) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 0.5) / np.repeat(sizes, sizes)
+            order = by_class[np.argsort(share, kind="stable")]
+        return order[:size]
+
+    def subset(self, rows: np.ndarray) -> TrainingSet:
+        """Return the training set of some rows, scaled as the whole."""
+        return replace(
+            self,
+            features=self.features[rows],
+            weight=self.weight[rows],
+            groups=self.groups[rows],
+            identity=self.identity[rows],
+            fold=self.fold[rows],
+            codes=None if self.codes is None else self.codes[rows],
+            targets=None if self.targets is None else self.targets[rows],
+        )
 
     @cached_property
     def one_hot(self) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""Tables of two-valued labels with missing entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from graft._checks import one_of
+from graft.errors import DataError
+
+
+def label_table(labels: Any, rows: int) -> np.ndarray:
+    """Return labels as an array (n, labels) or (n,), whatever holds them (a data frame, lists, a sparse indicator matrix).
+
+    Raises
+    ------
+    DataError
+        If there is not one row of labels for each example.
+    """
+    if labels is None:
+        raise DataError(
+            "y",
+            expected="one or more labels for each example (this head requires y to be passed, but the target y is None)",
+            found="None",
+            remedy="Pass an array (n, labels).",
+        )
+    table = labels.toarray() if sparse.issparse(labels) else np.asarray(labels)
+    if table.ndim not in (1, 2) or len(table) != rows or table.size == 0:
+        raise DataError(
+            "y",
+            expected=f"a table with one row of labels for each of the {rows} examples",
+            found=f"an array of shape {table.shape}",
+            remedy="Pass one row of labels for each row of X.",
+        )
+    return table
+
+
+def missing(table: np.ndarray) -> np.ndarray:
+    """Return which entries are NaN or None."""
+    if table.dtype.kind == "f":
+        return np.isnan(table)
+    if table.dtype.kind == "O":
+        return np.frompyfunc(lambda value: value is None or value != value, 1, 1)(table).astype(bool)
+    return np.zeros(table.shape, dtype=bool)
+
+
+def encode(columns: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return the two values of each label, the targets (n, labels) as 0 and 1 (0 where missing), and which are present.
+
+    Raises
+    ------
+    DataError
+        If a label has more or fewer than two values.
+    """
+    present = ~missing(columns)
+    targets = np.zeros(columns.shape)
+    values = []
+    for at in range(columns.shape[1]):
+        seen = columns[present[:, at], at]
+        if seen.dtype.kind == "f" and not np.isfinite(seen).all():
+            raise DataError("y", expected="finite labels", found="infinity", remedy="Use NaN for a missing label.")
+        pair = np.unique(seen)
+        if len(pair) > 2:
+            kind = "continuous" if pair.dtype.kind == "f" and not np.array_equal(pair, np.round(pair)) else "multiclass"
+            raise DataError(
+                f"y, label {at}",
+                expected="two values",
+                found=f"{len(pair)} values. Only binary classification is supported. The type of the target is {kind}. Unknown label type",
+                remedy="Use LogisticPath for one label with several classes.",
+            )
+        if len(pair) < 2:
+            raise DataError(
+                f"y, label {at}",
+                expected="examples of both values",
+                found=f"{len(pair)} class" if len(pair) else "no example that has this label",
+                remedy="Leave this label out, or add examples of its other value.",
+            )
+        values.append(pair)
+        targets[present[:, at], at] = seen == pair[1]
+    return values, targets, present
+
+
+def value_weights(class_weight: dict | str, pair: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the factor (n,) of each example for one label: a weight for each of its two values, or "balanced"."""
+    if isinstance(class_weight, str):
+        one_of("class_weight", class_weight, ["balanced"])
+        totals = np.bincount(targets.astype(int), weights=weight, minlength=2)
+        factors = totals.sum() / (2 * totals)
+    else:
+        factors = np.array([float(class_weight.get(value, 1.0)) for value in pair.tolist()])
+    return factors[targets.astype(int)]
