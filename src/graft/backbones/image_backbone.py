@@ -276,8 +276,12 @@ def _positions(network: Any, output: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def _shared_prefix(names: Sequence[str]) -> str:
-    """Return the module path that parameter names have in common, such as blocks.3; else the first one's module."""
-    parts = [name.split(".")[:-1] for name in names]
+    """Return the module path that parameter names have in common, such as blocks.3.
+
+    Where timm counts a head's convolution with the last block, the path is that of the block.
+    """
+    top = names[0].split(".")[0]
+    parts = [name.split(".")[:-1] for name in names if name.split(".")[0] == top]
     shared = []
     for level in zip(*parts, strict=False):
         if len(set(level)) > 1:

@@ -104,7 +104,8 @@ def _resolve(name: str, pretrained: bool, architecture: str | None, seed: int) -
     import_torchvision()
     import timm
 
-    bare = name.removeprefix("timm/").removeprefix("hf-hub:")
+    name = name.removeprefix("hf-hub:")  # as timm writes it
+    bare = name.removeprefix("timm/")
     if "/" not in bare and timm.is_model(bare):
         return _timm(bare, name, pretrained, seed)
     if "/" in name and not name.startswith(("timm/", ".", "/", "~")):
