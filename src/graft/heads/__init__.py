@@ -1,4 +1,4 @@
-"""Heads: scikit-learn estimators on features, closed-form or convex, with calibrated probabilities and a score for foreign inputs."""
+"""Heads: scikit-learn estimators on features, with calibrated probabilities and a score for foreign inputs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ HEADS: dict[str, dict[str, str]] = {
     },
 }
 
-_CLASSES = {
-    path.split(":")[1]: path for names in HEADS.values() for path in names.values()
-} | {
+_CLASSES = {path.split(":")[1]: path for names in HEADS.values() for path in names.values()} | {
     "ClassifierHead": "graft.heads.classifier_head:ClassifierHead",
     "RegressorHead": "graft.heads.regressor_head:RegressorHead",
 }

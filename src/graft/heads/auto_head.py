@@ -7,29 +7,32 @@ from typing import Any, final
 import numpy as np
 from scipy import sparse
 
+from graft.heads.calibration import log_probabilities
 from graft.heads.classifier_head import ClassifierHead, Outcome
 from graft.heads.kernel_ridge import KernelRidgeClassifier
 from graft.heads.logistic_path import LogisticPath
 from graft.heads.nearest_neighbors import NearestNeighbors
 from graft.heads.prototype import Prototype
-from graft.heads.calibration import log_probabilities
 from graft.heads.scores import best, classification_scores, paired_difference
 from graft.heads.shrinkage_discriminant import ShrinkageDiscriminant
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
-
-# Heads of different kinds err differently, and their average is worth having; the simpler two only stand in where they win.
+# Heads of different kinds err differently, and their average is worth having; the simpler two only stand in where
+# they win.
 _BLENDED = ("logistic", "kernel-ridge", "discriminant")
 
 
 @final
 class AutoHead(ClassifierHead):
-    r"""The head that classifies held-out examples best: logistic, kernel ridge, discriminant, prototype or nearest neighbours.
+    r"""The head that classifies held-out examples best: logistic, kernel ridge, discriminant, prototype or nearest
+    neighbours.
 
-    All candidates share the scaled features, the folds, the distances and the eigendecompositions, and are compared on the same held-out examples.
-    The most accurate one leads. Heads of other kinds join it, one by one, as long as they lower the log loss on held-out examples and cost the
-    leader no measurable accuracy (one standard error of the paired difference); the logits are then the mean of the members' calibrated log
-    probabilities. With a single example per class nothing can be held out, and the prototype serves.
+    All candidates share the scaled features, the folds, the distances and the eigendecompositions, and are compared on
+    the same held-out examples. The most accurate one leads. Heads of other kinds join it, one by one, as long as they
+    lower the log loss on held-out examples and cost the leader no measurable accuracy (one standard error of the
+    paired difference); the logits are then the mean of the members' calibrated log probabilities. With a single
+    example per class nothing can be held out, and the prototype serves.
 
     Parameters
     ----------
@@ -46,7 +49,8 @@ class AutoHead(ClassifierHead):
     temperature_ : float
     out_of_fold_ : ndarray (n, K) or None
     selection_ : dict
-        Every candidate with its accuracy, standard error, macro-F1 and log loss; the chosen ones; and by how much the best leads the next.
+        Every candidate with its accuracy, standard error, macro-F1 and log loss; the chosen ones; and by how much the
+        best leads the next.
 
     Examples
     --------
@@ -75,7 +79,8 @@ class AutoHead(ClassifierHead):
 
     def _solve(self, training: TrainingSet) -> Outcome:
         candidates = self._candidates(training)
-        outcomes, tried = {}, []
+        outcomes: dict[str, Outcome] = {}
+        tried: list[dict[str, Any]] = []
         for name, head in candidates.items():
             head.classes_, head.n_features_in_ = self.classes_, training.features.shape[1]
             outcomes[name] = head._adopt(training)
@@ -84,16 +89,16 @@ class AutoHead(ClassifierHead):
             options = {key: value for key, value in outcomes[name].selection.items() if key != "tried"}
             tried.append({"head": name, **scores, "options": options})
         leader = tried[best(tried) if len(tried) > 1 else 0]
-        name = leader["head"]
+        name = str(leader["head"])
         selection: dict[str, Any] = {"score": "accuracy", "tried": tried, "chosen": [name], "lead": None}
         out_of_fold = outcomes[name].out_of_fold
         if len(tried) > 1 and out_of_fold is not None:
             selection["lead"] = leader["accuracy"] - max(row["accuracy"] for row in tried if row is not leader)
             if self.blend and name in _BLENDED:
                 calibrated = {
-                    member: log_probabilities(outcomes[member].out_of_fold, candidates[member].temperature_)
+                    member: log_probabilities(part, candidates[member].temperature_)
                     for member in _BLENDED
-                    if member in candidates
+                    if member in candidates and (part := outcomes[member].out_of_fold) is not None
                 }
                 members, blended = _blend(calibrated, name, training)
                 if len(members) > 1:
@@ -121,7 +126,7 @@ class AutoHead(ClassifierHead):
             "nearest-neighbors": NearestNeighbors(**options),
         }
 
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Table) -> np.ndarray:
         members = list(self.heads_.values())
         if len(members) == 1:
             return members[0]._logits(features)
@@ -129,8 +134,11 @@ class AutoHead(ClassifierHead):
 
 
 def _blend(calibrated: dict[str, np.ndarray], leader: str, training: TrainingSet) -> tuple[list[str], np.ndarray]:
-    """Return the members and the mean of their calibrated log probabilities: from the leader on, one by one, the member that lowers the log
-    loss most, as long as the blend's accuracy stays within one standard error of the leader's."""
+    """Return the members, and the mean of their calibrated log probabilities.
+
+    From the leader on, one by one, the member that lowers the log loss most joins, as long as the blend's accuracy
+    stays within one standard error of the leader's.
+    """
     members, blended = [leader], calibrated[leader]
     loss = classification_scores(blended, training)["log_loss"]
     while True:

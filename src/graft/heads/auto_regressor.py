@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from scipy import sparse
@@ -12,6 +12,7 @@ from graft.heads.kernel_ridge import KernelRidgeRegressor
 from graft.heads.regressor_head import RegressorHead
 from graft.heads.ridge_path import RidgePath
 from graft.heads.scores import regression_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
 
@@ -30,7 +31,8 @@ class AutoRegressor(RegressorHead):
         The chosen one, fitted.
     out_of_fold_ : ndarray (n,) or (n, outputs), or None
     selection_ : dict
-        Every candidate with its error (in units of the target's variance) and standard error, the chosen one, and by how much it leads.
+        Every candidate with its error (in units of the target's variance) and standard error, the chosen one, and by
+        how much it leads.
 
     Examples
     --------
@@ -51,7 +53,8 @@ class AutoRegressor(RegressorHead):
         }
         if not sparse.issparse(training.features) and training.can_cross_validate:
             candidates["kernel-ridge"] = KernelRidgeRegressor(scaling=self.scaling, random_state=self.random_state)
-        outcomes, tried = {}, []
+        outcomes: dict[str, Outcome] = {}
+        tried: list[dict[str, Any]] = []
         for name, head in candidates.items():
             head.n_features_in_ = training.features.shape[1]
             head.single_output_ = self.single_output_
@@ -71,5 +74,5 @@ class AutoRegressor(RegressorHead):
             {"score": "mean_squared_error", "tried": tried, "chosen": chosen, "lead": lead},
         )
 
-    def _values(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _values(self, features: Table) -> np.ndarray:
         return self.head_._values(features)

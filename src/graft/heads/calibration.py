@@ -29,9 +29,10 @@ def log_loss(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float
 def fit_temperature(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray, *, tolerance: float = 1e-9) -> float:
     r"""Return the temperature T that minimises the log loss of softmax(logits / T).
 
-    In the inverse temperature :math:`\beta = 1/T` the loss is convex, with derivative :math:`\sum_i w_i (\sum_k p_{ik} l_{ik} - l_{i y_i})`; its
-    minimum is found by a safeguarded Newton's method in log β. Logits that separate all examples have no minimiser: β then stops where the
-    mean loss is 1 / (n + 2), all the certainty that n right answers give. (Guo, Pleiss, Sun and Weinberger, 2017, section 4.2.)
+    In the inverse temperature :math:`\beta = 1/T` the loss is convex, with derivative
+    :math:`\sum_i w_i (\sum_k p_{ik} l_{ik} - l_{i y_i})`; its minimum is found by a safeguarded Newton's method in log
+    β. Logits that separate all examples have no minimiser: β then stops where the mean loss is 1 / (n + 2), all the
+    certainty that n right answers give. (Guo, Pleiss, Sun and Weinberger, 2017, section 4.2.)
 
     Parameters
     ----------
@@ -45,14 +46,14 @@ def fit_temperature(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray, *
         On log T.
     """
     centred = logits - logits[np.arange(len(codes)), codes, None]
-    spread = float(np.abs(centred).max(axis=1).mean())
+    spread = float(np.average(np.abs(centred).max(axis=1), weights=weight))
     if not spread > 0:
         return 1.0
     centred = centred / spread
     share = weight / weight.sum()
     low, high = np.log(1e-2), np.log(1e3)
-    # Laplace's rule: n right answers out of n leave 1 / (n + 2) to be wrong.
-    certain = 1 / (len(codes) + 2)
+    # Laplace's rule: n right answers out of n (the total weight) leave 1 / (n + 2) to be wrong.
+    certain = 1 / (weight.sum() + 2)
 
     def derivatives(log_beta: float) -> tuple[float, float, float]:
         """Return the loss and its first and second derivative in β."""

@@ -17,6 +17,7 @@ from graft._checks import number, one_of
 from graft.errors import DataError
 from graft.heads.calibration import fit_temperature, softmax
 from graft.heads.novelty import fit_novelty, novelty_score, threshold
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, apply_scaling, prepare
 
 SCALINGS = ("auto", "global", "columns", "none")
@@ -29,7 +30,8 @@ class Outcome:
     Attributes
     ----------
     out_of_fold : ndarray (n, K) or None
-        Logits of each example from models that did not see its group; NaN rows where that is impossible; None where no row can be held out.
+        Logits of each example from models that did not see its group; NaN rows where that is impossible; None where no
+        row can be held out.
     selection : dict
         What was tried, with scores; plain values.
     """
@@ -54,7 +56,7 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
         """Fit to prepared examples: set the fitted attributes and return the out-of-fold logits."""
 
     @abstractmethod
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Table) -> np.ndarray:
         """Return logits (n, K) of validated, unscaled features."""
 
     @final
@@ -70,8 +72,8 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
         sample_weight : array (n,), optional
             An integer weight equals as many copies of the example; an example of weight 0 takes no part.
         groups : array (n,), optional
-            Examples of one group (augmented views of one photo) never stand on both sides of a cross-validation split. Exactly equal
-            examples are one group of themselves.
+            Examples of one group (augmented views of one photo) never stand on both sides of a cross-validation split.
+            Exactly equal examples are one group of themselves.
 
         Raises
         ------
@@ -122,12 +124,13 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
 
     @final
     def _adopt(self, training: TrainingSet) -> Outcome:
-        """Fit to a prepared training set (shared between heads), with calibration but without the reference for foreign inputs."""
+        """Fit to a training set that heads may share, with calibration, but no reference for foreign inputs."""
         self.location_, self.scale_ = training.location, training.scale
         outcome = self._solve(training)
         self.temperature_ = 1.0
         if self.calibrate and outcome.out_of_fold is not None:
             held_out = training.held_out
+            assert training.codes is not None
             self.temperature_ = fit_temperature(
                 outcome.out_of_fold[held_out], training.codes[held_out], training.weight[held_out]
             )
@@ -154,8 +157,8 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
         X : array or sparse matrix (n, d)
             Features.
         reject : float in (0, 1), optional
-            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training examples get None
-            for a label, in an array of objects.
+            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training
+            examples get None for a label, in an array of objects.
         """
         features = self._checked(X)
         labels = self.classes_[self._logits(features).argmax(axis=1)]
@@ -168,7 +171,7 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
 
     @final
     def ood_score(self, X) -> np.ndarray:
-        """Return how foreign each input is (n,): its mean distance to the nearest training examples, in the scaled features."""
+        """Return how foreign each input is (n,): its mean distance to the nearest training examples."""
         return self._novelty(self._checked(X))
 
     @final
@@ -178,18 +181,18 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
         return threshold(self.novelty_scores_, number("reject", rate, low=0.0, high=1.0, open_low=True))
 
     @final
-    def _checked(self, X) -> np.ndarray | sparse.csr_matrix:
+    def _checked(self, X) -> Table:
         check_is_fitted(self)
         return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     @final
-    def _scaled(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _scaled(self, features: Table) -> np.ndarray:
         """Return scaled features, dense."""
         scaled = apply_scaling(features, self.location_, self.scale_)
         return scaled.toarray() if sparse.issparse(scaled) else scaled
 
     @final
-    def _novelty(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _novelty(self, features: Table) -> np.ndarray:
         scaled = apply_scaling(features, self.location_, self.scale_)
         return novelty_score(scaled, self.novelty_rows_)
 
@@ -199,10 +202,8 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
         return tags
 
 
-def _class_weights(
-    class_weight: dict | str, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """Return the factor of each class (K,); "balanced" gives all classes the same total weight, sample weights counted."""
+def _class_weights(class_weight: dict | str, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the factor of each class (K,); "balanced" gives all classes the same total weight."""
     if isinstance(class_weight, str):
         one_of("class_weight", class_weight, ["balanced"])
         totals = np.bincount(codes, weights=weight, minlength=len(classes))

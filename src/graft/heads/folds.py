@@ -1,8 +1,8 @@
 """Cross-validation folds that depend on what the examples are, not on the order in which they come.
 
-Every example gets a 64-bit identity from its feature values. Equal examples have equal identities, hence they are one group and never stand on both
-sides of a split (a duplicate would otherwise be predicted from its twin); and the order of identities replaces the order of rows, so that a
-permutation of the rows permutes the folds with them.
+Every example gets a 64-bit identity from its feature values. Equal examples have equal identities, hence they are one
+group and never stand on both sides of a split (a duplicate would otherwise be predicted from its twin); and the order
+of identities replaces the order of rows, so that a permutation of the rows permutes the folds with them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from scipy.sparse.csgraph import connected_components
 
 from graft._runtime import generator
 from graft.errors import DataError
+from graft.heads.table import Table
 
 FOLDS = 5
 
 
-def identities(features: np.ndarray | sparse.csr_matrix, *, random_state: int | None) -> np.ndarray:
+def identities(features: Table, *, random_state: int | None) -> np.ndarray:
     """Return a 64-bit hash of each row (n,), equal for equal rows.
 
-    The bit patterns b of the values as float64 are mixed and summed with random odd multipliers a, modulo 2^64: :math:`h = \\sum_j a_j \\, m(b_j)`.
-    Integer sums are exact, so the result depends neither on the row's position nor on how a sum is split.
+    The bit patterns b of the values as float64 are mixed and summed with random odd multipliers a, modulo 2^64:
+    :math:`h = \\sum_j a_j \\, m(b_j)`. Integer sums are exact, so the result depends neither on the row's position nor
+    on how a sum is split.
     """
     # A seed of None must still give the same folds on each call: heads are deterministic unless seeded otherwise.
     numbers = generator(0 if random_state is None else random_state)
@@ -72,11 +74,13 @@ def group_codes(identity: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     return component[given]
 
 
-def fold_numbers(identity: np.ndarray, groups: np.ndarray, codes: np.ndarray | None, *, folds: int = FOLDS) -> np.ndarray:
+def fold_numbers(
+    identity: np.ndarray, groups: np.ndarray, codes: np.ndarray | None, *, folds: int = FOLDS
+) -> np.ndarray:
     """Return the fold of each row (n,), from 0 to `folds` - 1; -1 for rows that are never held out.
 
-    Groups are dealt out class by class, in the order of their identities, so that each class is spread evenly. The only group of a class is never
-    held out: no model could know that class without it.
+    Groups are dealt out class by class, in the order of their identities, so that each class is spread evenly. The
+    only group of a class is never held out: no model could know that class without it.
 
     Parameters
     ----------
@@ -90,9 +94,10 @@ def fold_numbers(identity: np.ndarray, groups: np.ndarray, codes: np.ndarray | N
         How many.
     """
     count = int(groups.max()) + 1
-    # A group is known by the sum of its members' identities, and counts for the class that most of its members have (the first of equals).
-    name = np.zeros(count, dtype=np.uint64)
-    np.add.at(name, groups, identity)
+    # A group is known by the smallest identity in it (which copies of a member do not change), and counts for the
+    # class that most of its members have (the first of equals).
+    name = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(name, groups, identity)
     stratum = np.zeros(count, dtype=np.int64)
     if codes is not None:
         pairs, sizes = np.unique(np.stack([groups, codes], axis=1), axis=0, return_counts=True)
@@ -104,7 +109,8 @@ def fold_numbers(identity: np.ndarray, groups: np.ndarray, codes: np.ndarray | N
     starts = np.flatnonzero(np.r_[True, sorted_stratum[1:] != sorted_stratum[:-1]])
     sizes = np.diff(np.r_[starts, count])
     rank = np.arange(count) - np.repeat(starts, sizes)
-    # Where dealing starts differs between classes (classes with fewer groups than folds would otherwise all sit in the first folds).
+    # Where dealing starts differs between classes (classes with fewer groups than folds would otherwise all sit in
+    # the first folds).
     offset = np.repeat(np.add.reduceat(name[order], starts) % np.uint64(folds), sizes).astype(np.int64)
     dealt = (rank + offset) % folds
     if codes is not None:

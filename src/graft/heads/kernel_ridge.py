@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from scipy import sparse
 
 from graft.heads.classifier_head import ClassifierHead, Outcome
 from graft.heads.leave_one_out import RidgeFamily, family_of_features, family_of_kernel
 from graft.heads.regressor_head import RegressorHead
 from graft.heads.scores import best, best_regression, classification_scores, regression_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, squared_distances, symmetric_eigen
 
 GAMMAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-# Up to this many examples every width has its own full eigendecomposition; beyond, the width is chosen on this many of them.
+# Up to this many examples every width has its own full eigendecomposition; beyond, the width is chosen on this many
+# of them.
 _WIDTH_ROWS = 1000
 # Beyond this many examples the kernel is replaced by its projection on this many of them (Nyström).
 _LANDMARKS = 3000
@@ -29,9 +30,10 @@ _LOGIT = 8.0
 class KernelRidgeClassifier(ClassifierHead):
     r"""Gaussian kernel ridge regression of class indicators; γ and λ are chosen by closed-form leave-one-out.
 
-    :math:`k(x, x') = \exp(-\gamma \lVert x - x' \rVert^2)` on the scaled features, whose mean squared distance is 2. The logits are the predicted indicators
-    times 8, then calibrated by the temperature. One eigendecomposition per γ serves all λ and all examples left out. Beyond 1,000 examples γ is chosen on
-    1,000 of them; beyond 3,000 the kernel is projected on 3,000 of them (Nyström).
+    :math:`k(x, x') = \exp(-\gamma \lVert x - x' \rVert^2)` on the scaled features, whose mean squared distance is 2.
+    The logits are the predicted indicators times 8, then calibrated by the temperature. One eigendecomposition per γ
+    serves all λ and all examples left out. Beyond 1,000 examples γ is chosen on 1,000 of them; beyond 3,000 the kernel
+    is projected on 3,000 of them (Nyström).
 
     Parameters
     ----------
@@ -51,8 +53,9 @@ class KernelRidgeClassifier(ClassifierHead):
     intercept_ : ndarray (K,)
     temperature_ : float
     out_of_fold_ : ndarray (n, K) or None
-        Logits without the example's fold, in closed form too: width and penalty are chosen by leave-one-out, but its predictions are not
-        comparable with those of a head with folds (the class of the one example left out is one short, the others are not).
+        Logits without the example's fold, in closed form too: width and penalty are chosen by leave-one-out, but its
+        predictions are not comparable with those of a head with folds (the class of the one example left out is one
+        short, the others are not).
     selection_ : dict
 
     Examples
@@ -92,7 +95,7 @@ class KernelRidgeClassifier(ClassifierHead):
             return Outcome(None, selection)
         return Outcome(solution.left_out * _LOGIT, selection)
 
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Table) -> np.ndarray:
         return _LOGIT * _predict(self._scaled(features), self.centers_, self.dual_coef_, self.intercept_, self.gamma_)
 
 
@@ -100,7 +103,8 @@ class KernelRidgeClassifier(ClassifierHead):
 class KernelRidgeRegressor(RegressorHead):
     r"""Gaussian kernel ridge regression; γ and λ are chosen by closed-form leave-one-out.
 
-    As `graft.heads.KernelRidgeClassifier`, on standardised targets; the leave-one-out error is averaged over the outputs.
+    As `graft.heads.KernelRidgeClassifier`, on standardised targets; the leave-one-out error is averaged over the
+    outputs.
 
     Parameters
     ----------
@@ -150,7 +154,7 @@ class KernelRidgeRegressor(RegressorHead):
         self.centers_, self.dual_coef_, self.intercept_ = solution.centers, solution.dual, solution.intercept
         return Outcome(solution.left_out if training.can_cross_validate else None, selection)
 
-    def _values(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _values(self, features: Table) -> np.ndarray:
         return _predict(self._scaled(features), self.centers_, self.dual_coef_, self.intercept_, self.gamma_)
 
 
@@ -160,7 +164,7 @@ def _classification_score(predictions: np.ndarray, training: TrainingSet) -> dic
 
 @dataclass(frozen=True)
 class _Solution:
-    """A kernel ridge: predictions are k(x, centers) dual + intercept; `left_out` those of the training examples without their groups."""
+    """A kernel ridge: predictions are k(x, centers) dual + intercept; `left_out` those without the folds."""
 
     gamma: float
     penalty: float
@@ -194,7 +198,9 @@ def _fit_kernel(
     tried: list[dict[str, Any]] = []
     if not training.can_cross_validate:
         # With one example per class nothing can be left out: the middle of the grid.
-        solution = _solution(_kernel_family(training, targets, widths[len(widths) // 2]), amounts[len(amounts) // 2], training.fold)
+        solution = _solution(
+            _kernel_family(training, targets, widths[len(widths) // 2]), amounts[len(amounts) // 2], training.fold
+        )
         return solution, {"gamma": solution.gamma, "penalty": solution.penalty, "tried": tried}
     if len(widths) > 1 and training.rows > _WIDTH_ROWS:
         rows = training.sample(_WIDTH_ROWS)
@@ -216,7 +222,7 @@ def _fit_kernel(
 
 @dataclass(frozen=True)
 class _KernelFamily:
-    """All penalties at one width. `to_centers` (m, n) turns dual coefficients into coefficients on the centers; None where they are the same."""
+    """All penalties at one width. `to_centers` (m, n) maps dual coefficients to centers; None: no change."""
 
     gamma: float
     ridge: RidgeFamily

@@ -12,7 +12,8 @@ from graft.errors import DataError
 
 
 def label_table(labels: Any, rows: int) -> np.ndarray:
-    """Return labels as an array (n, labels) or (n,), whatever holds them (a data frame, lists, a sparse indicator matrix).
+    """Return labels as an array (n, labels) or (n,), whatever holds them (a data frame, lists, a sparse indicator
+    matrix).
 
     Raises
     ------
@@ -22,7 +23,7 @@ def label_table(labels: Any, rows: int) -> np.ndarray:
     if labels is None:
         raise DataError(
             "y",
-            expected="one or more labels for each example (this head requires y to be passed, but the target y is None)",
+            expected="labels (this head requires y to be passed, but the target y is None)",
             found="None",
             remedy="Pass an array (n, labels).",
         )
@@ -46,39 +47,47 @@ def missing(table: np.ndarray) -> np.ndarray:
     return np.zeros(table.shape, dtype=bool)
 
 
-def encode(columns: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Return the two values of each label, the targets (n, labels) as 0 and 1 (0 where missing), and which are present.
+def encode(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two values (2,), the targets (n, labels) as 0 and 1 (0 where missing), and which are present.
 
     Raises
     ------
     DataError
-        If a label has more or fewer than two values.
+        If there are more than two values, or a label has fewer.
     """
     present = ~missing(columns)
-    targets = np.zeros(columns.shape)
-    values = []
-    for at in range(columns.shape[1]):
-        seen = columns[present[:, at], at]
-        if seen.dtype.kind == "f" and not np.isfinite(seen).all():
-            raise DataError("y", expected="finite labels", found="infinity", remedy="Use NaN for a missing label.")
-        pair = np.unique(seen)
-        if len(pair) > 2:
-            kind = "continuous" if pair.dtype.kind == "f" and not np.array_equal(pair, np.round(pair)) else "multiclass"
-            raise DataError(
-                f"y, label {at}",
-                expected="two values",
-                found=f"{len(pair)} values. Only binary classification is supported. The type of the target is {kind}. Unknown label type",
-                remedy="Use LogisticPath for one label with several classes.",
-            )
-        if len(pair) < 2:
-            raise DataError(
-                f"y, label {at}",
-                expected="examples of both values",
-                found=f"{len(pair)} class" if len(pair) else "no example that has this label",
-                remedy="Leave this label out, or add examples of its other value.",
-            )
-        values.append(pair)
-        targets[present[:, at], at] = seen == pair[1]
+    seen = columns[present]
+    if seen.dtype.kind == "f" and not np.isfinite(seen).all():
+        raise DataError("y", expected="finite labels", found="infinity", remedy="Use NaN for a missing label.")
+    values = np.unique(seen)
+    if seen.dtype.kind == "O" and all(isinstance(value, bool | int | float) for value in values):
+        values = values.astype(np.float64)
+    if len(values) > 2:
+        continuous = values.dtype.kind == "f" and not np.array_equal(values, np.round(values))
+        raise DataError(
+            "y",
+            expected="two values, the same for all labels",
+            found=f"{len(values)} values (Only binary classification is supported. "
+            f"The type of the target is {'continuous' if continuous else 'multiclass'}. Unknown label type)",
+            remedy="Use LogisticPath for one label with several classes.",
+        )
+    if len(values) < 2:
+        raise DataError(
+            "y",
+            expected="examples of two values",
+            found=f"{len(values)} class" if len(values) else "no label",
+            remedy="Add examples of the other value.",
+        )
+    targets = np.where(present, columns == values[1], False).astype(np.float64)
+    positives = (targets * present).sum(axis=0)
+    lacking = np.flatnonzero((positives == 0) | (positives == present.sum(axis=0)))
+    if len(lacking):
+        raise DataError(
+            f"y, column {lacking[0]}",
+            expected=f"examples of both {values[0]!r} and {values[1]!r}",
+            found="only one of them",
+            remedy="Leave this label out, or add examples of the other value.",
+        )
     return values, targets, present
 
 

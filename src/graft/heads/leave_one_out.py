@@ -1,18 +1,21 @@
-r"""Leave-one-out of every kernel or linear ridge regression in closed form, from one eigendecomposition for all penalties.
+r"""Leave-one-out of every kernel or linear ridge regression in closed form, from one eigendecomposition for all
+penalties.
 
-Minimise over functions f of the kernel K, with an unpenalised intercept b, :math:`\sum_i w_i (y_i - f(x_i) - b)^2 + \lambda \lVert f \rVert^2`. The dual
-coefficients and the intercept solve the bordered system
+Minimise over functions f of the kernel K, with an unpenalised intercept b,
+:math:`\sum_i w_i (y_i - f(x_i) - b)^2 + \lambda \lVert f \rVert^2`. The dual coefficients and the intercept solve the
+bordered system
 
 .. math:: (K + \lambda W^{-1}) \alpha + 1 b = y, \qquad 1^T \alpha = 0 ,
 
-so that :math:`\alpha = G y` with :math:`G = M - M 1 1^T M / (1^T M 1)`, :math:`M = (K + \lambda W^{-1})^{-1}`. Leaving out the examples S, their residuals
-are (the inverse of a block of a matrix in terms of the block of its inverse)
+so that :math:`\alpha = G y` with :math:`G = M - M 1 1^T M / (1^T M 1)`, :math:`M = (K + \lambda W^{-1})^{-1}`. Leaving
+out the examples S, their residuals are (the inverse of a block of a matrix in terms of the block of its inverse)
 
 .. math:: y_S - \hat y_S^{(-S)} = (G_{SS})^{-1} \alpha_S ,
 
 for one example :math:`\alpha_i / G_{ii}`. With :math:`W^{1/2} K W^{1/2} = U \Lambda U^T`,
-:math:`M = W^{1/2} [U ((\Lambda + \lambda)^{-1} - \lambda^{-1}) U^T + \lambda^{-1}] W^{1/2}`, where directions of no eigenvalue need not be stored: the
-same formula serves a kernel of low rank. (Allen, 1974, for the linear case; Rifkin and Lippert, 2007, section 3, for kernels.)
+:math:`M = W^{1/2} [U ((\Lambda + \lambda)^{-1} - \lambda^{-1}) U^T + \lambda^{-1}] W^{1/2}`, where directions of no
+eigenvalue need not be stored: the same formula serves a kernel of low rank. (Allen, 1974, for the linear case; Rifkin
+and Lippert, 2007, section 3, for kernels.)
 """
 
 from __future__ import annotations

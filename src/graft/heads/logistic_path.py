@@ -6,33 +6,37 @@ from collections.abc import Sequence
 from typing import final
 
 import numpy as np
-from scipy import sparse
 
 from graft.heads.classifier_head import ClassifierHead, Outcome
 from graft.heads.folds import FOLDS
 from graft.heads.path_solver import Binomial, Design, Loss, Multinomial, solve_path
 from graft.heads.scores import best, classification_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
 STRENGTHS = tuple(float(f"{value:.6g}") for value in np.logspace(-2, 4, 10))
-# Where nothing can be cross-validated: right for unit-norm embeddings with one example per class, where all of 10 and above agree.
+# Where nothing can be cross-validated: right for unit-norm embeddings with one example per class, where all of 10 and
+# above agree.
 _DEFAULT_STRENGTH = 10.0
 # Problems whose products stay below this many multiplications are solved in float64.
 _EXACT_WORK = 30_000_000
+_LAST_DIGITS_WORK = 20_000
 
 
 @final
 class LogisticPath(ClassifierHead):
-    r"""L2-penalised multinomial logistic regression; C is chosen by cross-validation, all folds and all C in one batched, warm-started solve.
+    r"""L2-penalised multinomial logistic regression; C is chosen by cross-validation, all folds and all C in one
+    batched, warm-started solve.
 
-    Minimises :math:`C \sum_i w_i \, \ell(W x_i + b, y_i) + \frac12 \lVert W \rVert^2` over the scaled features x, with the cross-entropy of the softmax
-    (two classes: the logistic loss of one weight vector, as scikit-learn). With ``scaling="none"`` C is scikit-learn's C.
+    Minimises :math:`C \sum_i w_i \, \ell(W x_i + b, y_i) + \frac12 \lVert W \rVert^2` over the scaled features x, with
+    the cross-entropy of the softmax (two classes: the logistic loss of one weight vector, as scikit-learn). With
+    ``scaling="none"`` C is scikit-learn's C.
 
     Parameters
     ----------
     Cs : sequence of float
-        Inverse penalties to try, in ascending order; the path ends early once the log loss on held-out examples has risen twice in a row
-        without a gain in accuracy.
+        Inverse penalties to try, in ascending order; the path ends early once the log loss on held-out examples has
+        risen twice in a row without a gain in accuracy.
     scaling : {"auto", "global", "columns", "none"}
         What is done to the features beforehand: see `graft.heads.training_set.location_and_scale`.
     class_weight : dict or "balanced", optional
@@ -86,7 +90,8 @@ class LogisticPath(ClassifierHead):
         table = training.features if spectrum is None else spectrum.coordinates
         outputs = 1 if training.classes == 2 else training.classes
         exact = table.shape[0] * table.shape[1] * outputs <= _EXACT_WORK
-        scores, out_of_fold, starts, chosen = [], None, None, 0
+        scores: list[dict[str, float]] = []
+        out_of_fold, starts, chosen = None, None, 0
         if training.can_cross_validate and (len(strengths) > 1 or self.calibrate):
             logits, starts, scores = _cross_validate(table, training, strengths, outputs, exact)
             chosen = best(scores)
@@ -108,7 +113,7 @@ class LogisticPath(ClassifierHead):
         selection = {"C": self.C_, "tried": [{"C": C, **score} for C, score in zip(strengths, scores, strict=False)]}
         return Outcome(out_of_fold, selection)
 
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Table) -> np.ndarray:
         logits = features @ self.coef_.T + self.intercept_
         return two_columns(logits) if logits.shape[1] == 1 else logits
 
@@ -129,21 +134,25 @@ def _loss(training: TrainingSet, weight: np.ndarray, dtype) -> Loss:
 
 
 def _cross_validate(
-    table: np.ndarray | sparse.csr_matrix, training: TrainingSet, strengths: list[float], outputs: int, exact: bool
+    table: Table, training: TrainingSet, strengths: list[float], outputs: int, exact: bool
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, float]]]:
-    """Return for each strength the out-of-fold logits (n, K), the mean of the folds' solutions (r + 1, K), and the scores.
+    """Return for each strength the out-of-fold logits (n, K), the mean of the folds' solutions (r + 1, K), and the
+    scores.
 
-    The path ends early once the log loss has risen twice in a row without a gain in accuracy: from there on it only over-fits.
+    The path ends early once the log loss has risen twice in a row without a gain in accuracy: from there on it only
+    over-fits.
     """
     import torch
 
     dtype = torch.float64 if exact else torch.float32
+    # Small problems are solved to the last digits, larger ones until the logits no longer move by what matters to
+    # their ranking.
+    tiny = table.shape[0] * table.shape[1] * outputs <= _LAST_DIGITS_WORK
+    tolerance = 1e-17 if tiny else 1e-5 if exact else 1e-2
     folds = np.arange(FOLDS)
     in_training = training.fold[:, None] != folds[None, :]
     loss = _loss(training, training.weight[:, None] * in_training, dtype)
-    path = solve_path(
-        Design(table, dtype=dtype), loss, strengths, problems=FOLDS, outputs=outputs, tolerance=1e-6 if exact else 1e-2
-    )
+    path = solve_path(Design(table, dtype=dtype), loss, strengths, problems=FOLDS, outputs=outputs, tolerance=tolerance)
     rows = torch.arange(training.rows)
     own_fold = torch.from_numpy(np.maximum(training.fold, 0))
     logits: list[np.ndarray] = []
@@ -163,7 +172,7 @@ def _cross_validate(
 
 
 def _final_fit(
-    table: np.ndarray | sparse.csr_matrix,
+    table: Table,
     training: TrainingSet,
     strength: float,
     outputs: int,

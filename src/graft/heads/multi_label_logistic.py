@@ -20,6 +20,7 @@ from graft.heads.logistic_path import STRENGTHS, two_columns
 from graft.heads.novelty import fit_novelty, novelty_score, threshold
 from graft.heads.path_solver import Binomial, Design, solve_path
 from graft.heads.scores import best, classification_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, apply_scaling, prepare
 
 
@@ -27,20 +28,22 @@ from graft.heads.training_set import TrainingSet, apply_scaling, prepare
 class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
     r"""Binary logistic regressions, one per label, solved together; each has its own C, chosen by cross-validation.
 
-    Every label minimises :math:`C_l \sum_i w_i \, \ell(x_i^T w_l + b_l, y_{il}) + \frac12 \lVert w_l \rVert^2` over the examples that have it. All labels,
-    folds and strengths share the scaled features, their eigenbasis, and the matrix products.
+    Every label minimises :math:`C_l \sum_i w_i \, \ell(x_i^T w_l + b_l, y_{il}) + \frac12 \lVert w_l \rVert^2` over
+    the examples that have it. All labels, folds and strengths share the scaled features, their eigenbasis, and the
+    matrix products.
 
     Parameters
     ----------
     Cs : sequence of float
         Inverse penalties to try.
     scaling, class_weight, calibrate, random_state
-        As in `graft.heads.LogisticPath`; of the class weights only "balanced" makes sense for several labels, a dict serves a single one.
+        As in `graft.heads.LogisticPath`; of the class weights only "balanced" makes sense for several labels, a dict
+        serves a single one.
 
     Attributes
     ----------
-    classes_ : list of ndarray (2,)
-        The two values of each label, sorted; for a one-dimensional y the array itself.
+    classes_ : ndarray (2,)
+        The two values of every label, sorted.
     coef_ : ndarray (labels, d)
     intercept_ : ndarray (labels,)
     C_ : ndarray (labels,)
@@ -75,15 +78,15 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         self.calibrate = calibrate
         self.random_state = random_state
 
-    def fit(self, X, Y, sample_weight=None, groups=None) -> Self:
+    def fit(self, X, y, sample_weight=None, groups=None) -> Self:
         """Fit one path per label.
 
         Parameters
         ----------
         X : array or sparse matrix (n, d)
             Features.
-        Y : array or data frame (n, labels), or (n,)
-            Each column holds two values (0 and 1, "no" and "yes"); NaN or None where a label is missing.
+        y : array or data frame (n, labels), or (n,)
+            The same two values in every column (0 and 1, "no" and "yes"); NaN or None where a label is missing.
         sample_weight : array (n,), optional
             An integer weight equals as many copies of the example.
         groups : array (n,), optional
@@ -92,21 +95,21 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         Raises
         ------
         DataError
-            If a label does not have exactly two values among the examples that have it.
+            If a label does not have both values among the examples that have it.
         """
         one_of("scaling", self.scaling, SCALINGS)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
-        table = label_table(Y, X.shape[0])
+        table = label_table(y, X.shape[0])
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         used = weight > 0
         self.single_label_ = table.ndim == 1
         columns = table.reshape(len(table), -1)[used]
         values, targets, present = encode(columns)
-        self.classes_ = values[0] if self.single_label_ else values
+        self.classes_ = values
         weights = weight[used, None] * present
         if self.class_weight is not None:
-            for at, pair in enumerate(values):
-                weights[:, at] *= value_weights(self.class_weight, pair, targets[:, at], weights[:, at])
+            for at in range(columns.shape[1]):
+                weights[:, at] *= value_weights(self.class_weight, values, targets[:, at], weights[:, at])
         training = prepare(
             X[used],
             weight=weight[used],
@@ -147,23 +150,28 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         scores: list[list[dict[str, float]]] = [[] for _ in range(labels)]
         out_of_fold = None
         if (folds >= 0).any():
-            paths = _cross_validate(design, strengths, targets, weights, folds, 1e-6 if small else 1e-3)
+            paths = _cross_validate(
+                design,
+                strengths,
+                targets,
+                weights,
+                folds,
+                1e-17 if features.shape[0] * features.shape[1] * labels <= 100_000 else 1e-6,
+            )
             out_of_fold = np.full(targets.shape, np.nan)
             for at in range(labels):
                 if not (folds[:, at] >= 0).any():
                     continue
                 part = _one_label(training, targets[:, at], weights[:, at], folds[:, at])
                 rows = weights[:, at] > 0
-                held = [two_columns(path[rows, at]) for path in paths]
+                held = [two_columns(path[rows, at, None]) for path in paths]
                 scores[at] = [classification_scores(logits, part) for logits in held]
                 chosen[at] = best(scores[at])
                 out_of_fold[rows, at] = paths[chosen[at]][rows, at]
                 if self.calibrate:
                     kept = part.held_out
                     assert part.codes is not None
-                    self.temperature_[at] = fit_temperature(
-                        held[chosen[at]][kept], part.codes[kept], part.weight[kept]
-                    )
+                    self.temperature_[at] = fit_temperature(held[chosen[at]][kept], part.codes[kept], part.weight[kept])
         self.C_ = np.array([strengths[at] for at in chosen])
         loss = Binomial(torch.from_numpy(targets).to(dtype), torch.from_numpy(weights).to(dtype))
         (point,) = solve_path(
@@ -200,7 +208,7 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         return logits[:, 0] if self.single_label_ else logits
 
     def predict_proba(self, X) -> np.ndarray:
-        """Return the probability of each label's second value (n, labels); for a one-dimensional y that of both values (n, 2)."""
+        """Return the probability of each label's second value (n, labels); for one-dimensional y, of both (n, 2)."""
         probability = _sigmoid(self._label_logits(self._checked(X)) / self.temperature_)
         return np.hstack([1 - probability, probability]) if self.single_label_ else probability
 
@@ -212,15 +220,12 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         X : array or sparse matrix (n, d)
             Features.
         reject : float in (0, 1), optional
-            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training examples get None.
+            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training
+            examples get None.
         """
         features = self._checked(X)
-        second = self._label_logits(features) > 0
-        if self.single_label_:
-            answers = self.classes_[second[:, 0].astype(int)]
-        else:
-            columns = [pair[second[:, at].astype(int)] for at, pair in enumerate(self.classes_)]
-            answers = np.stack(columns, axis=1)
+        answers = self.classes_[(self._label_logits(features) > 0).astype(int)]
+        answers = answers[:, 0] if self.single_label_ else answers
         if reject is None:
             return answers
         answers = answers.astype(object)
@@ -237,7 +242,7 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         return float((right * share).sum() / share.sum())
 
     def ood_score(self, X) -> np.ndarray:
-        """Return how foreign each input is (n,): its mean distance to the nearest training examples, in the scaled features."""
+        """Return how foreign each input is (n,): its mean distance to the nearest training examples."""
         return self._novelty(self._checked(X))
 
     def ood_threshold(self, rate: float) -> float:
@@ -245,14 +250,14 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return threshold(self.novelty_scores_, number("reject", rate, low=0.0, high=1.0, open_low=True))
 
-    def _checked(self, X) -> np.ndarray | sparse.csr_matrix:
+    def _checked(self, X) -> Table:
         check_is_fitted(self)
         return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
-    def _label_logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _label_logits(self, features: Table) -> np.ndarray:
         return np.asarray(features @ self.coef_.T) + self.intercept_
 
-    def _novelty(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _novelty(self, features: Table) -> np.ndarray:
         return novelty_score(apply_scaling(features, self.location_, self.scale_), self.novelty_rows_)
 
     def __sklearn_tags__(self):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import final
 
 import numpy as np
-from scipy import sparse
 
 from graft.heads.classifier_head import ClassifierHead, Outcome
 from graft.heads.scores import best, classification_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, squared_distances
 
 NEIGHBOURS = (1, 3, 5, 9, 15, 25)
@@ -19,9 +19,10 @@ NEIGHBOURS = (1, 3, 5, 9, 15, 25)
 class NearestNeighbors(ClassifierHead):
     r"""k nearest neighbours in the scaled features; k is chosen by leave-one-out.
 
-    The logits are :math:`\log(v_k + \epsilon \pi_k)` with the share of votes v, the class shares π and ε = 1/(k + 1), so that a class without a vote
-    keeps some probability. A neighbour votes with its weight (an example of weight 2 is two neighbours) and counts :math:`1 / (1 + d^2 / d_k^2)`
-    times, so that nearer ones decide ties; :math:`d_k` is the distance to the farthest neighbour asked.
+    The logits are :math:`\log(v_k + \epsilon \pi_k)` with the share of votes v, the class shares π and ε = 1/(k + 1),
+    so that a class without a vote keeps some probability. A neighbour votes with its weight (an example of weight 2 is
+    two neighbours) and counts :math:`1 / (1 + d^2 / d_k^2)` times, so that nearer ones decide ties; :math:`d_k` is the
+    distance to the farthest neighbour asked.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ class NearestNeighbors(ClassifierHead):
     def _solve(self, training: TrainingSet) -> Outcome:
         assert training.codes is not None
         self.examples_, self.codes_, self.weight_ = training.dense, training.codes, training.weight
-        self.class_share_ = np.bincount(self.codes_, weights=self.weight_, minlength=training.classes)
-        self.class_share_ /= self.class_share_.sum()
+        totals = np.bincount(self.codes_, weights=self.weight_, minlength=training.classes)
+        self.class_share_ = totals / totals.sum()
         tried = sorted({int(value) for value in self.neighbors})
         if not training.can_cross_validate:
             self.n_neighbors_ = tried[0]
@@ -87,11 +88,11 @@ class NearestNeighbors(ClassifierHead):
         out_of_fold[~training.held_out] = np.nan
         return Outcome(out_of_fold, {"neighbors": self.n_neighbors_, "tried": account})
 
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Table) -> np.ndarray:
         return self._votes(self._scaled(features).astype(self.examples_.dtype), [self.n_neighbors_], None)[0]
 
     def _votes(self, scaled: np.ndarray, counts: list[int], groups: np.ndarray | None) -> list[np.ndarray]:
-        """Return the logits (n, K) for each k in ascending `counts`; with `groups`, those of the examples without their own group."""
+        """Return the logits (n, K) for each k in ascending `counts`; with `groups`, each without its own group."""
         classes = len(self.class_share_)
         result = [np.empty((len(scaled), classes)) for _ in counts]
         # Weights below 1 need more neighbours to make up k.
@@ -117,6 +118,6 @@ class NearestNeighbors(ClassifierHead):
                 strength = counted * closeness
                 votes = np.bincount(cells.ravel(), weights=strength.ravel(), minlength=len(nearest) * classes)
                 votes = votes.reshape(len(nearest), classes)
-                votes /= np.maximum(votes.sum(axis=1, keepdims=True), 1e-30)
+                votes = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-30)
                 logits[rows] = np.log(votes + self.class_share_ / (k + 1))
         return result

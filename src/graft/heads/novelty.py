@@ -15,12 +15,14 @@ _NEIGHBOURS = 3
 
 
 def fit_novelty(training: TrainingSet) -> tuple[np.ndarray | dict[str, Any], np.ndarray]:
-    """Return the reference rows (m, d), and the sorted scores that the training examples get with their own group left out.
+    """Return the reference rows (m, d), and the sorted scores that the training examples get with their own group left
+    out.
 
-    The score of an input is its mean distance to the three nearest reference rows in the scaled features (after Sun, Ming, Zhu and Li, 2022, who
-    take the k-th distance of normalised features; here the norm is kept, since in a table an outlier is far out, not turned away). The
-    training examples' own scores leave out everything of their group: they are scores of inputs that the reference does not hold, so that
-    their quantiles are thresholds for chosen false-alarm rates.
+    The score of an input is its mean distance to the three nearest reference rows in the scaled features (after Sun,
+    Ming, Zhu and Li, 2022, who take the k-th distance of normalised features; here the norm is kept, since in a table
+    an outlier is far out, not turned away). The training examples' own scores leave out everything of their group:
+    they are scores of inputs that the reference does not hold, so that their quantiles are thresholds for chosen
+    false-alarm rates.
     """
     features = training.features
     order = np.argsort(training.identity, kind="stable")
@@ -51,7 +53,8 @@ def novelty_score(features: Any, rows: np.ndarray | dict[str, Any]) -> np.ndarra
 def threshold(scores: np.ndarray, rate: float) -> float:
     """Return the score that inputs like the training examples exceed with probability `rate` at most.
 
-    The split-conformal quantile: the ceil((n + 1)(1 - rate))-th smallest of the n scores; infinite where n is too small to promise the rate.
+    The split-conformal quantile: the ceil((n + 1)(1 - rate))-th smallest of the n scores; infinite where n is too
+    small to promise the rate.
     """
     position = int(np.ceil((len(scores) + 1) * (1 - rate) - 1e-9))
     return float("inf") if position > len(scores) else float(scores[max(position, 1) - 1])

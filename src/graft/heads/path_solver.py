@@ -1,23 +1,29 @@
-r"""L2-penalised linear models over a path of penalties, several problems at once, each start taken from the last solution.
+r"""L2-penalised linear models over a path of penalties, several problems at once, each start taken from the last
+solution.
 
-For a strength C > 0 and every problem p (a cross-validation fold, a label) with its own example weights, minimise over the weights
-:math:`W_p` (r, K) and the unpenalised intercepts :math:`b_p` (K,)
+For a strength C > 0 and every problem p (a cross-validation fold, a label) with its own example weights, minimise over
+the weights :math:`W_p` (r, K) and the unpenalised intercepts :math:`b_p` (K,)
 
 .. math:: F_p(W, b) = \sum_i w_{ip} \, \ell(z_i^T W_p + b_p, y_i) + \frac{1}{2 C} \lVert W_p \rVert^2 ,
 
-which is scikit-learn's objective divided by C. The sum over p is minimised as one convex function. One product of the feature matrix with all the problems side by side serves them all: a
-fold costs its share of a large matrix product, not a call of its own.
+which is scikit-learn's objective divided by C. The sum over p is minimised as one convex function. One product of the
+feature matrix with all the problems side by side serves them all: a fold costs its share of a large matrix product,
+not a call of its own.
 
 The method is L-BFGS (Nocedal and Wright, 2006, section 7.2) with three things added that this setting allows:
 
-- *Preconditioning.* In the eigenbasis of the features the Hessian is close to diagonal, so the initial matrix is the inverse of twice its exact
-  diagonal :math:`\sum_i w_i h_i z_{ij}^2 + 1/C`; the factor two is the distance between the curvature here and Böhning's (1992)
-  bound for the multinomial loss, and keeps first steps from overshooting.
-- *The curvature survives a change of C.* The pairs keep the gradient difference of the loss alone; the penalty's part, known exactly, is added
+- *Preconditioning.* In the eigenbasis of the features the Hessian is close to diagonal, so the initial matrix is the
+inverse of twice its exact
+  diagonal :math:`\sum_i w_i h_i z_{ij}^2 + 1/C`; the factor two is the distance between the curvature here and
+  Böhning's (1992) bound for the multinomial loss, and keeps first steps from overshooting.
+- *The curvature survives a change of C.* The pairs keep the gradient difference of the loss alone; the penalty's part,
+known exactly, is added
   for the C at hand.
-- *Prediction along the path.* The next C starts where the line through the last two solutions leads, when that is lower.
+- *Prediction along the path.* The next C starts where the line through the last two solutions leads, when that is
+lower.
 
-Folds differ little, so that one step length and one memory serve them all. Logits are linear in the parameters: they are updated along with them, and a line search costs no matrix product.
+Folds differ little, so that one step length and one memory serve them all. Logits are linear in the parameters: they
+are updated along with them, and a line search costs no matrix product.
 """
 
 from __future__ import annotations
@@ -29,6 +35,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+
+from graft.heads.table import Table
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +82,8 @@ class Multinomial(Loss):
 
     def evaluate(self, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
         prediction = logits.softmax(dim=2)
-        # log-sum-exp read off the largest entry, whose probability is 1/K or more: one pass of exponentials, no underflow.
+        # log-sum-exp read off the largest entry, whose probability is 1/K or more: one pass of exponentials, no
+        # underflow.
         log_total = logits.amax(dim=2) - prediction.amax(dim=2).log()
         losses = log_total - logits.gather(2, self._index)[..., 0]
         return float((losses * self._weight).sum()), prediction
@@ -158,7 +167,7 @@ class PathPoint:
 class Design:
     """The feature matrix with a column of ones, dense or sparse, and its products with all problems at once."""
 
-    def __init__(self, features: np.ndarray | sparse.csr_matrix, *, dtype: torch.dtype) -> None:
+    def __init__(self, features: Table, *, dtype: torch.dtype) -> None:
         import torch
 
         rows = features.shape[0]
@@ -167,7 +176,7 @@ class Design:
             table = sparse.csr_matrix(sparse.hstack([features, ones]))
             self._forward = _torch_csr(table, dtype)
             self._adjoint = _torch_csr(sparse.csr_matrix(table.T), dtype)
-            self._squares = _torch_csr(sparse.csr_matrix(table.multiply(table).T), dtype)
+            self._squares: torch.Tensor | None = _torch_csr(sparse.csr_matrix(table.multiply(table).T), dtype)
         else:
             dense = torch.from_numpy(np.ascontiguousarray(features)).to(dtype)
             self._forward = torch.cat([dense, torch.ones(rows, 1, dtype=dtype)], dim=1)
@@ -239,7 +248,8 @@ def solve_path(
     problems, outputs : int
         P and K.
     tolerance : float
-        Stop when the decrease that the quadratic model still promises, g' H g / 2, is below this fraction of the objective.
+        Stop when the decrease that the quadratic model still promises, g' H g / 2, is below this fraction of the
+        objective.
     start : Tensor (r + 1, P, K), optional
         Where to start; zero by default.
     memory : int
@@ -326,9 +336,10 @@ def solve_path(
 class _Curvature:
     """The inverse Hessian that L-BFGS knows, in the compact form of Byrd, Nocedal and Schnabel (1994, theorem 2.2).
 
-    With steps S and gradient changes Y as columns, R the upper triangle of S'Y, E its diagonal, and the initial diagonal matrix H0:
-    H g = H0 g + S a + H0 Y b, where t = R^-1 S'g, b = -t, a = R^-T ((E + Y'H0 Y) t - (H0 Y)'g). Two passes over one matrix replace the four passes over
-    every pair of the two loops: long vectors are read once, and threads meet twice an iteration.
+    With steps S and gradient changes Y as columns, R the upper triangle of S'Y, E its diagonal, and the initial
+    diagonal matrix H0: H g = H0 g + S a + H0 Y b, where t = R^-1 S'g, b = -t, a = R^-T ((E + Y'H0 Y) t - (H0 Y)'g).
+    Two passes over one matrix replace the four passes over every pair of the two loops: long vectors are read once,
+    and threads meet twice an iteration.
     """
 
     def __init__(self, memory: int, size: int, dtype: torch.dtype) -> None:
@@ -362,7 +373,9 @@ class _Curvature:
             self._steps = self._steps.roll(-1, 0)
             self._changes = self._changes.roll(-1, 0)
             self._both = self._both.view(2, memory, -1).roll(-1, 1).reshape(2 * memory, -1)
-            self._products = np.roll(np.roll(self._products.reshape(2, memory, memory), -1, 1), -1, 2).reshape(-1, memory)
+            self._products = np.roll(np.roll(self._products.reshape(2, memory, memory), -1, 1), -1, 2).reshape(
+                -1, memory
+            )
         self._count = at + 1
         self._steps[at], self._changes[at] = step, change
         self._both[at], self._both[memory + at] = step, full * self._inverse
@@ -383,9 +396,7 @@ class _Curvature:
         upper = np.triu(self._products[:count, :count])
         squares = self._products[memory : memory + count, :count]
         t = solve_triangular(upper, along[:count])
-        a = solve_triangular(
-            upper, (np.diag(np.diag(upper)) + squares) @ t - along[memory : memory + count], trans="T"
-        )
+        a = solve_triangular(upper, (np.diag(np.diag(upper)) + squares) @ t - along[memory : memory + count], trans="T")
         coefficients = np.zeros(2 * memory)
         coefficients[:count], coefficients[memory : memory + count] = -a, t
         return result.add_(torch.from_numpy(coefficients).to(gradient.dtype) @ self._both)
@@ -404,7 +415,8 @@ def _newton(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the minimiser of a small problem by damped Newton steps.
 
-    A softmax does not change when one number is added to all its intercepts: that direction has no curvature and is given some.
+    A softmax does not change when one number is added to all its intercepts: that direction has no curvature and is
+    given some.
     """
     import torch
 

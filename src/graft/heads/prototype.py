@@ -9,6 +9,7 @@ from scipy import sparse
 
 from graft.heads.classifier_head import ClassifierHead, Outcome
 from graft.heads.scores import classification_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
 # Cosines lie within one of each other; contrastive training divides them by 0.05 to 0.1 before the softmax.
@@ -17,22 +18,26 @@ _SHARPNESS = 10.0
 
 @final
 class Prototype(ClassifierHead):
-    r"""Cosine similarity to class means: the logits are :math:`10 \cos(x, m_k)`, calibrated by the temperature.
+    r"""Cosine similarity to class means: the logits are :math:`10 \cos(x, m_k) + \log \pi_k` with the class shares π,
+    calibrated by the temperature.
 
-    Features are scaled and centred first (the mean of all examples), then brought to length 1 (Snell, Swersky and Zemel, 2017, with the cosine of
-    Vinyals et al., 2016). Nothing is tuned, so that one example per class is enough; the out-of-fold logits leave each example's fold out of its
-    own class mean.
+    Features are scaled and centred first (the mean of all examples), then brought to length 1 (Snell, Swersky and
+    Zemel, 2017, with the cosine of Vinyals et al., 2016). Nothing is tuned, so that one example per class is enough;
+    the out-of-fold logits leave each example's fold out of its own class mean.
 
     Parameters
     ----------
     scaling, class_weight, calibrate, random_state
-        As in `graft.heads.LogisticPath`. Class weights change no class mean; they count in the calibration.
+        As in `graft.heads.LogisticPath`. Class weights change no class mean; they count in the class shares and in the
+        calibration.
 
     Attributes
     ----------
     classes_ : ndarray (K,)
     prototypes_ : ndarray (K, d)
         Unit vectors in the scaled features.
+    log_share_ : ndarray (K,)
+        log π.
     temperature_ : float
     out_of_fold_ : ndarray (n, K) or None
     selection_ : dict
@@ -64,20 +69,23 @@ class Prototype(ClassifierHead):
         indicators = sparse.csr_matrix((weight, (codes, np.arange(training.rows))), (training.classes, training.rows))
         sums = np.asarray(indicators @ unit)
         self.prototypes_ = _unit(sums)
+        totals = np.bincount(codes, weights=weight, minlength=training.classes)
+        self.log_share_ = np.log(totals / totals.sum())
         if not training.can_cross_validate:
             return Outcome(None, {"tried": []})
-        logits = _SHARPNESS * unit @ self.prototypes_.T
+        logits = _SHARPNESS * unit @ self.prototypes_.T + self.log_share_
         # An example's own class without the examples of its fold in that class.
         _, cell = np.unique(np.stack([training.fold, codes], axis=1), axis=0, return_inverse=True)
         cell = cell.ravel()
         together = sparse.csr_matrix((weight, (cell, np.arange(training.rows))), (cell.max() + 1, training.rows))
         own = _unit(sums[codes] - np.asarray(together @ unit)[cell])
-        logits[np.arange(training.rows), codes] = _SHARPNESS * np.einsum("ij,ij->i", unit, own)
+        logits[np.arange(training.rows), codes] = _SHARPNESS * np.einsum("ij,ij->i", unit, own) + self.log_share_[codes]
         logits[~training.held_out] = np.nan
         return Outcome(logits, {"tried": [classification_scores(logits, training)]})
 
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-        return _SHARPNESS * _unit(self._scaled(features)).astype(np.float64) @ self.prototypes_.T
+    def _logits(self, features: Table) -> np.ndarray:
+        unit = _unit(self._scaled(features)).astype(np.float64)
+        return _SHARPNESS * unit @ self.prototypes_.T + self.log_share_
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from graft._checks import number, one_of
 from graft.errors import DataError
 from graft.heads.classifier_head import SCALINGS, Outcome
 from graft.heads.novelty import fit_novelty, novelty_score, threshold
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, apply_scaling, prepare
 
 
@@ -31,7 +32,7 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):
         """Fit to prepared examples: set the fitted attributes and return the out-of-fold predictions."""
 
     @abstractmethod
-    def _values(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _values(self, features: Table) -> np.ndarray:
         """Return predictions (n, outputs) of validated, unscaled features, for the standardised targets."""
 
     @final
@@ -77,7 +78,9 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):
         self.target_location_ = share @ targets
         deviation = np.sqrt(share @ (targets - self.target_location_) ** 2)
         # A constant target is predicted by its value.
-        self.target_scale_ = np.where(deviation > 1e-12 * np.maximum(1e-300, np.abs(self.target_location_)), deviation, 1.0)
+        self.target_scale_ = np.where(
+            deviation > 1e-12 * np.maximum(1e-300, np.abs(self.target_location_)), deviation, 1.0
+        )
         training = prepare(
             X[taking_part],
             weight=weight,
@@ -116,8 +119,8 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):
         X : array or sparse matrix (n, d)
             Features.
         reject : float in (0, 1), optional
-            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training examples get None,
-            in an array of objects.
+            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training
+            examples get None, in an array of objects.
         """
         features = self._checked(X)
         values = self._in_users_units(self._values(features))
@@ -130,7 +133,7 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):
 
     @final
     def ood_score(self, X) -> np.ndarray:
-        """Return how foreign each input is (n,): its mean distance to the nearest training examples, in the scaled features."""
+        """Return how foreign each input is (n,): its mean distance to the nearest training examples."""
         return self._novelty(self._checked(X))
 
     @final
@@ -145,18 +148,18 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):
         return result[:, 0] if self.single_output_ else result
 
     @final
-    def _checked(self, X) -> np.ndarray | sparse.csr_matrix:
+    def _checked(self, X) -> Table:
         check_is_fitted(self)
         return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     @final
-    def _scaled(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _scaled(self, features: Table) -> np.ndarray:
         """Return scaled features, dense."""
         scaled = apply_scaling(features, self.location_, self.scale_)
         return scaled.toarray() if sparse.issparse(scaled) else scaled
 
     @final
-    def _novelty(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _novelty(self, features: Table) -> np.ndarray:
         scaled = apply_scaling(features, self.location_, self.scale_)
         return novelty_score(scaled, self.novelty_rows_)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import final
 
 import numpy as np
-from scipy import sparse
 
 from graft.heads.classifier_head import Outcome
 from graft.heads.folds import FOLDS
@@ -14,6 +13,7 @@ from graft.heads.leave_one_out import family_of_features
 from graft.heads.path_solver import Design, Quadratic, solve_path
 from graft.heads.regressor_head import RegressorHead
 from graft.heads.scores import best_regression, regression_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
 PENALTIES = tuple(float(f"{value:.6g}") for value in np.logspace(-5, 4, 19))
@@ -23,9 +23,9 @@ PENALTIES = tuple(float(f"{value:.6g}") for value in np.logspace(-5, 4, 19))
 class RidgePath(RegressorHead):
     r"""Ridge regression, for one or several outputs; λ is chosen by closed-form leave-one-out.
 
-    Minimises :math:`\sum_i w_i (y_i - w^T x_i - b)^2 + \lambda \lVert w \rVert^2` over the scaled features, whose mean squared norm is 1. One
-    eigendecomposition serves every λ and every example left out. (A sparse table with more than 3,000 rows and columns is solved
-    iteratively instead, with five folds.)
+    Minimises :math:`\sum_i w_i (y_i - w^T x_i - b)^2 + \lambda \lVert w \rVert^2` over the scaled features, whose mean
+    squared norm is 1. One eigendecomposition serves every λ and every example left out. (A sparse table with more than
+    3,000 rows and columns is solved iteratively instead, with five folds.)
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class RidgePath(RegressorHead):
         tried = [{"penalty": value, **score} for value, score in zip(penalties, scores, strict=False)]
         return Outcome(out_of_fold, {"penalty": penalty, "tried": tried})
 
-    def _values(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _values(self, features: Table) -> np.ndarray:
         return np.asarray(features @ self.slopes_) + self.offset_
 
 
@@ -109,7 +109,9 @@ def _iterative(
     loss = Quadratic(targets, torch.from_numpy(in_training).float())
     rows, own = torch.arange(training.rows), torch.from_numpy(training.fold)
     held, starts = [], []
-    for point in solve_path(design, loss, strengths, problems=FOLDS, outputs=outputs, tolerance=1e-4, max_iterations=100):
+    for point in solve_path(
+        design, loss, strengths, problems=FOLDS, outputs=outputs, tolerance=1e-4, max_iterations=100
+    ):
         held.append(point.logits[rows, own].numpy().astype(np.float64))
         starts.append(point.parameters.mean(dim=1, keepdim=True))
     scores = [regression_scores(part, training) for part in held]

@@ -11,7 +11,8 @@ from graft.heads.training_set import TrainingSet
 
 
 def classification_scores(logits: np.ndarray, training: TrainingSet) -> dict[str, float]:
-    """Return accuracy with its standard error, macro-F1, and the log loss at the best temperature, of out-of-fold logits (n, K).
+    """Return accuracy with its standard error, macro-F1, and the log loss at the best temperature, of out-of-fold
+    logits (n, K).
 
     Over the examples that can be held out, weighted. The standard error of the weighted mean m of hits h is
     :math:`\\sqrt{\\sum w^2 (h - m)^2} / \\sum w`.
@@ -34,7 +35,8 @@ def classification_scores(logits: np.ndarray, training: TrainingSet) -> dict[str
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray, training: TrainingSet) -> tuple[float, float]:
-    """Return by how much the first logits (n, K) are more accurate than the second, and that difference's standard error.
+    """Return by how much the first logits (n, K) are more accurate than the second, and that difference's standard
+    error.
 
     On the same examples: what both get right or both get wrong cancels.
     """
@@ -49,18 +51,20 @@ def paired_difference(first: np.ndarray, second: np.ndarray, training: TrainingS
 
 def _macro_f1(predicted: np.ndarray, codes: np.ndarray, weight: np.ndarray, classes: int) -> float:
     right = np.bincount(codes, weights=weight * (predicted == codes), minlength=classes)
-    total = np.bincount(codes, weights=weight, minlength=classes) + np.bincount(predicted, weights=weight, minlength=classes)
+    total = np.bincount(codes, weights=weight, minlength=classes) + np.bincount(
+        predicted, weights=weight, minlength=classes
+    )
     present = np.bincount(codes, minlength=classes) > 0
     return float((2 * right[present] / total[present]).mean())
 
 
 def best(tried: list[dict[str, Any]]) -> int:
-    """Return the position of the best of several scores: highest accuracy; among equals the lowest log loss; then the first."""
+    """Return the position of the best score: highest accuracy; among equals the lowest log loss; then the first."""
     return min(range(len(tried)), key=lambda at: (-round(tried[at]["accuracy"], 12), tried[at]["log_loss"], at))
 
 
 def regression_scores(predictions: np.ndarray, training: TrainingSet) -> dict[str, float]:
-    """Return the mean squared error with its standard error, and R², of out-of-fold predictions (n, outputs) of standardised targets."""
+    """Return mean squared error, its standard error and R² of predictions (n, outputs) of standardised targets."""
     assert training.targets is not None
     held_out = training.held_out
     weight = training.weight[held_out]

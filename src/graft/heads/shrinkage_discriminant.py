@@ -1,4 +1,4 @@
-"""Linear discriminant analysis with a shrunken covariance; works with fewer examples than features, and than classes."""
+"""Linear discriminant analysis with a shrunken covariance, for fewer examples than features, too."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy import sparse
 
 from graft.heads.classifier_head import ClassifierHead, Outcome
 from graft.heads.scores import best, classification_scores
+from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, symmetric_eigen
 
 SHRINKAGES: tuple[float | str, ...] = ("ledoit-wolf", 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
@@ -20,13 +20,14 @@ SHRINKAGES: tuple[float | str, ...] = ("ledoit-wolf", 0.1, 0.2, 0.4, 0.6, 0.8, 0
 class ShrinkageDiscriminant(ClassifierHead):
     r"""Gaussian classes with one shrunken covariance; the shrinkage is chosen by closed-form leave-one-out.
 
-    With class means m, within-class scatter :math:`W = \sum_i w_i (x_i - m_{y_i})(x_i - m_{y_i})^T`, total weight n and :math:`\mu = \mathrm{tr} W / (n d)`, the covariance is
-    :math:`S = (1 - a) W / n + a \mu I` and the logits are :math:`m_k^T S^{-1} x - \frac12 m_k^T S^{-1} m_k + \log \pi_k`. Ledoit and Wolf's (2004) a is one of the
-    candidates.
+    With class means m, within-class scatter :math:`W = \sum_i w_i (x_i - m_{y_i})(x_i - m_{y_i})^T`, total weight n
+    and :math:`\mu = \mathrm{tr} W / (n d)`, the covariance is :math:`S = (1 - a) W / n + a \mu I` and the logits are
+    :math:`m_k^T S^{-1} x - \frac12 m_k^T S^{-1} m_k + \log \pi_k`. Ledoit and Wolf's (2004) a is one of the candidates.
 
-    *Leave-one-out.* Up to a factor S is :math:`(W + \rho I) / n`, with :math:`\rho = n a \mu / (1 - a)`. Without example i (weight w, class k of weight :math:`n_k`) the
-    mean moves to :math:`m_k - \frac{w}{n_k - w} r`, with the residual :math:`r = x_i - m_k`, and the scatter to :math:`W - \frac{w n_k}{n_k - w} r r^T`: a change of
-    rank one, whose inverse the Sherman-Morrison formula gives. At fixed ρ the result is exact.
+    *Leave-one-out.* Up to a factor S is :math:`(W + \rho I) / n`, with :math:`\rho = n a \mu / (1 - a)`. Without
+    example i (weight w, class k of weight :math:`n_k`) the mean moves to :math:`m_k - \frac{w}{n_k - w} r`, with the
+    residual :math:`r = x_i - m_k`, and the scatter to :math:`W - \frac{w n_k}{n_k - w} r r^T`: a change of rank one,
+    whose inverse the Sherman-Morrison formula gives. At fixed ρ the result is exact.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ class ShrinkageDiscriminant(ClassifierHead):
     def _solve(self, training: TrainingSet) -> Outcome:
         training.dense  # noqa: B018 (refuses a sparse table that is too large)
         spectrum = training.spectrum
-        assert spectrum is not None and training.codes is not None
+        assert spectrum is not None
+        assert training.codes is not None
         coordinates, weight, codes = spectrum.coordinates.astype(np.float64), training.weight, training.codes
         class_weights = np.bincount(codes, weights=weight, minlength=training.classes)
         indicators = np.zeros((training.rows, training.classes))
@@ -92,7 +94,8 @@ class ShrinkageDiscriminant(ClassifierHead):
         columns = training.features.shape[1]
         spread = values.sum() / (total * columns)
         if spread <= 1e-12:
-            # One example per class (or copies of it): no scatter to shrink. The identity remains: the nearest mean, in the scaled features.
+            # One example per class (or copies of it): no scatter to shrink. The identity remains: the nearest mean,
+            # in the scaled features.
             candidates = [(1.0, total)]
         else:
             candidates = []
@@ -122,16 +125,19 @@ class ShrinkageDiscriminant(ClassifierHead):
         out_of_fold = _without_folds(coordinates, training, self.ridge_) if left_out else None
         return Outcome(out_of_fold, {"shrinkage": self.shrinkage_, "tried": tried})
 
-    def _logits(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Table) -> np.ndarray:
         return np.asarray(features @ self.coef_.T) + self.intercept_
 
 
 def ledoit_wolf(residuals: np.ndarray, weight: np.ndarray, columns: int) -> float:
-    r"""Return Ledoit and Wolf's (2004, lemmas 3.2 to 3.5) shrinkage of the covariance of centred residuals r (n, r) with weights w (n,).
+    r"""Return Ledoit and Wolf's (2004, lemmas 3.2 to 3.5) shrinkage of the covariance of centred residuals r (n, r)
+    with weights w (n,).
 
     With :math:`S = \sum_i w_i r_i r_i^T / n`, n the total weight and :math:`\mu = \mathrm{tr} S / d`:
-    :math:`\delta^2 = \lVert S \rVert^2 - d \mu^2`, :math:`\beta^2 = (\sum_i w_i \lVert r_i \rVert^4 / n - \lVert S \rVert^2) / n`, and the shrinkage is
-    :math:`\min(\beta^2, \delta^2) / \delta^2`. `columns` is d: the residuals may be coordinates in the span of the features.
+    :math:`\delta^2 = \lVert S \rVert^2 - d \mu^2`,
+    :math:`\beta^2 = (\sum_i w_i \lVert r_i \rVert^4 / n - \lVert S \rVert^2) / n`, and the shrinkage is
+    :math:`\min(\beta^2, \delta^2) / \delta^2`. `columns` is d: the residuals may be coordinates in the span of the
+    features.
     """
     total = weight.sum()
     rooted = residuals * np.sqrt(weight)[:, None]
@@ -144,7 +150,7 @@ def ledoit_wolf(residuals: np.ndarray, weight: np.ndarray, columns: int) -> floa
 
 
 def _without_folds(coordinates: np.ndarray, training: TrainingSet, ridge: float) -> np.ndarray:
-    """Return the logits (n, K) of each example from the examples outside its fold, at the ridge ρ; NaN where there is no fold."""
+    """Return the logits (n, K) of each example from those outside its fold, at the ridge ρ; NaN without a fold."""
     codes, weight = training.codes, training.weight
     assert codes is not None
     logits = np.full((training.rows, training.classes), np.nan)
@@ -155,7 +161,9 @@ def _without_folds(coordinates: np.ndarray, training: TrainingSet, ridge: float)
         indicators = np.zeros((len(own_codes), training.classes))
         indicators[np.arange(len(own_codes)), own_codes] = own_weight
         means = (indicators.T @ coordinates[inside]) / class_weights[:, None]
-        rooted = ((coordinates[inside] - means[own_codes]) * np.sqrt(own_weight)[:, None]).astype(training.features.dtype)
+        rooted = ((coordinates[inside] - means[own_codes]) * np.sqrt(own_weight)[:, None]).astype(
+            training.features.dtype
+        )
         scatter = rooted.T @ rooted
         scatter[np.diag_indices_from(scatter)] += ridge
         directions = own_weight.sum() * _solve_positive(scatter, means.T)
@@ -165,7 +173,7 @@ def _without_folds(coordinates: np.ndarray, training: TrainingSet, ridge: float)
 
 
 def _solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the solution of a symmetric positive system, by Cholesky (torch's LAPACK, several times faster than NumPy's LU)."""
+    """Return the solution of a symmetric positive system by Cholesky (in torch: several times NumPy's speed)."""
     import torch
 
     factor = torch.linalg.cholesky(torch.from_numpy(matrix))

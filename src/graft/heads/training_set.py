@@ -1,4 +1,4 @@
-"""What all heads fitted on the same examples share: scaled features, weights, folds, and the decompositions that several of them need."""
+"""What heads fitted on the same examples share: scaled features, weights, folds and decompositions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from scipy import sparse
 
 from graft.errors import DataError
 from graft.heads.folds import fold_numbers, group_codes, identities
+from graft.heads.table import Table
 
-# Above this many values a computation runs in float32, below it in float64: small problems get exactness, large ones speed.
+# Above this many values a computation runs in float32, below it in float64: small problems get exactness, large ones
+# speed.
 _FLOAT64_VALUES = 1_000_000
 # Sparse tables up to this many cells are made dense (160 MB as float64), larger ones stay sparse.
 DENSE_CELLS = 20_000_000
@@ -59,7 +61,7 @@ class TrainingSet:
         Of a regression.
     """
 
-    features: np.ndarray | sparse.csr_matrix
+    features: Table
     location: np.ndarray
     scale: np.ndarray
     weight: np.ndarray
@@ -137,7 +139,7 @@ class TrainingSet:
 
     @cached_property
     def spectrum(self) -> Spectrum | None:
-        """The eigenbasis, of at most min(n, d) directions; None for a sparse table with neither few rows nor few columns."""
+        """The eigenbasis, of at most min(n, d) directions; None for a sparse table with many rows and columns."""
         rows, columns = self.features.shape
         if sparse.issparse(self.features) and min(rows, columns) > 3000:
             return None
@@ -160,7 +162,7 @@ class TrainingSet:
 
 
 def prepare(
-    features: np.ndarray | sparse.csr_matrix,
+    features: Table,
     *,
     weight: np.ndarray,
     groups: np.ndarray | None,
@@ -182,15 +184,13 @@ def prepare(
     return TrainingSet(scaled, location, scale, weight, group, identity, fold, codes, classes, targets)
 
 
-def location_and_scale(
-    features: np.ndarray | sparse.csr_matrix, weight: np.ndarray, *, scaling: str
-) -> tuple[np.ndarray, np.ndarray]:
+def location_and_scale(features: Table, weight: np.ndarray, *, scaling: str) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the location and scale (d,) of each column, so that the scaled features have mean squared norm 1.
 
-    ``"global"`` divides by one number, :math:`\sqrt{\sum_j v_j}` with the column variances v, and keeps the geometry of an embedding;
-    ``"columns"`` divides column j by :math:`\sqrt{v_j d}`, right where columns have units of their own; ``"auto"`` takes the latter when the
-    columns' standard deviations lie more than a factor of 30 apart (5th to 95th percentile over the columns that vary); ``"none"`` leaves
-    everything as it is. A sparse table is not centred.
+    ``"global"`` divides by one number, :math:`\sqrt{\sum_j v_j}` with the column variances v, and keeps the geometry
+    of an embedding; ``"columns"`` divides column j by :math:`\sqrt{v_j d}`, right where columns have units of their
+    own; ``"auto"`` takes the latter when the columns' standard deviations lie more than a factor of 30 apart (5th to
+    95th percentile over the columns that vary); ``"none"`` leaves everything as it is. A sparse table is not centred.
     """
     columns = features.shape[1]
     if scaling == "none":
@@ -221,9 +221,7 @@ def location_and_scale(
     return location, np.full(columns, np.sqrt(variance[varying].sum()))
 
 
-def apply_scaling(
-    features: np.ndarray | sparse.csr_matrix, location: np.ndarray, scale: np.ndarray
-) -> np.ndarray | sparse.csr_matrix:
+def apply_scaling(features: Table, location: np.ndarray, scale: np.ndarray) -> Table:
     """Return (X - location) / scale; a sparse table stays sparse where the location is zero."""
     if not sparse.issparse(features):
         return (features - location.astype(features.dtype)) / scale.astype(features.dtype)
@@ -233,7 +231,7 @@ def apply_scaling(
 
 
 def squared_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return squared Euclidean distances (a, b), never negative, and exactly zero between a set's rows and themselves."""
+    """Return squared Euclidean distances (a, b), never negative, exactly zero on a set's own diagonal."""
     result = left @ right.T
     result *= -2
     result += np.einsum("ij,ij->i", left, left)[:, None]
@@ -245,7 +243,7 @@ def squared_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def symmetric_eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues in ascending order and the eigenvectors of a symmetric matrix (torch's LAPACK: about twice NumPy's speed)."""
+    """Return ascending eigenvalues and eigenvectors of a symmetric matrix (in torch: about twice NumPy's speed)."""
     import torch
 
     values, vectors = torch.linalg.eigh(torch.from_numpy(np.ascontiguousarray(matrix)))
@@ -256,6 +254,6 @@ def _numerical_rank(values: np.ndarray, side: int) -> np.ndarray:
     return values > values[-1] * np.finfo(values.dtype).eps * side
 
 
-def _product(left: np.ndarray | sparse.spmatrix, right: np.ndarray | sparse.spmatrix) -> np.ndarray:
+def _product(left: Table, right: Table) -> np.ndarray:
     result = left @ right
     return result.toarray() if sparse.issparse(result) else result
