@@ -1,0 +1,5 @@
+"""The command ``graft``."""
+
+from graft.cli.app import main
+
+__all__ = ["main"]

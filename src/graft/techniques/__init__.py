@@ -1,0 +1,7 @@
+"""The techniques: scikit-learn estimators that carry a pretrained network over to a new task."""
+
+from graft.techniques.feature_extraction import FeatureExtraction
+from graft.techniques.loading import TECHNIQUES, load
+from graft.techniques.technique import Predictions, Technique
+
+__all__ = ["TECHNIQUES", "FeatureExtraction", "Predictions", "Technique", "load"]

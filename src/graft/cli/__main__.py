@@ -1,0 +1,7 @@
+"""Lets ``python -m graft.cli`` stand for ``graft``."""
+
+import sys
+
+from graft.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,84 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    from graft.data import Domain
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder with a folder per class (optionally in train/ val/ test/), "
+        "a CSV/TSV/JSONL/Parquet table, or an .npz/.npy of features.",
+    ),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The folder that `graft fit --out` wrote.")]
+Image = Annotated[str | None, typer.Option(metavar="COL", help="The column of a table that holds image paths.")]
+Text = Annotated[str | None, typer.Option(metavar="COL", help="The column of a table that holds texts.")]
+Label = Annotated[
+    list[str] | None, typer.Option(metavar="COL", help="The column that holds the labels; may be repeated.")
+]
+Group = Annotated[str | None, typer.Option(metavar="COL", help="The column of groups that no split divides.")]
+Layer = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Take the features at this layer; may be repeated.")
+]
+Pooling = Annotated[
+    str | None, typer.Option(metavar="NAME", help="How positions become one vector, e.g. avg, cls, gem.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Make an unreadable input an error instead of leaving it out.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seeds everything that is drawn.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+
+DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
+
+
+def read_data(
+    source: str,
+    *,
+    image: str | None = None,
+    text: str | None = None,
+    labels: list[str] | None = None,
+    group: str | None = None,
+) -> tuple[str, Domain]:
+    """Read DATA; returns its modality and its domain. No `labels` at all ([]) reads none; None looks for them."""
+    from graft.data import read
+
+    return read(source, image=image, text=text, labels=label_columns(labels), group=group)
+
+
+def label_columns(labels: list[str] | None) -> Any:
+    """Return the label columns of the command line as the readers take them: one name is a column, not a table."""
+    return labels[0] if labels and len(labels) == 1 else labels
+
+
+def read_for(modality: str, source: str, **columns: Any) -> Domain:
+    """Read DATA for a model of `modality`.
+
+    Raises
+    ------
+    DataError
+        If the data is of another modality.
+    """
+    found, domain = read_data(source, **columns)
+    if found != modality:
+        raise DataError(
+            source,
+            expected=f"{modality} inputs, as the model was fitted on",
+            found=f"{found} inputs",
+            remedy="Pass data of the same kind, or name the column with --text or --image.",
+        )
+    return domain
+
+
+def chosen_layer(layer: list[str] | None) -> Any:
+    """Return the layers of the command line as `load_backbone` takes them: names, or indices written as numbers."""
+    if not layer:
+        return None
+    return [int(name) if name.lstrip("-").isdigit() else name for name in layer]

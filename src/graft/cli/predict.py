@@ -1,0 +1,151 @@
+"""``graft predict`` and ``graft evaluate``: a saved run on new data."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from graft.cli.options import Data, Group, Image, Json, Label, Run, Text, read_for
+from graft.cli.show import counted, metric_rows, print_json, print_table
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    from graft.data import Domain
+
+
+def predict(
+    run: Run,
+    data: Data,
+    *,
+    out: Annotated[str, typer.Option(metavar="CSV", help="The table to write.")] = "predictions.csv",
+    text: Text = None,
+    image: Image = None,
+    label: Label = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Leave the label empty for foreign inputs, at this false-alarm rate."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Predict every input of DATA with a saved run.
+
+    The table has a row per input: label, probability per class, out-of-distribution score, and an error where the
+    input could not be read.
+    """
+    from graft.techniques import load
+
+    model = load(run)
+    domain = read_for(model.backbone_.modality, data, image=image, text=text, labels=label or [])
+    found = model.predictions(domain.inputs)
+    labels = found.labels.astype(object)
+    rejected = np.zeros(len(labels), dtype=bool)
+    if reject is not None and found.ood_scores is not None:
+        rejected = found.ood_scores > model.head_.ood_threshold(reject)
+        labels[rejected] = None
+    path = Path(out)
+    _write_predictions(path, domain, model, found, labels)
+    facts = {
+        "predictions": str(path),
+        "examples": len(found.rows),
+        "rejected": int(rejected.sum()),
+        "unreadable": [{"row": row, "input": name, "reason": reason} for row, name, reason in found.failures],
+    }
+    if json:
+        print_json(facts)
+        return
+    print(f"Predicted {counted(len(found.rows), 'input')}; the table is {path}.")
+    if model.task_.kind == "classification":
+        values, counts = np.unique(labels[~rejected].astype(str), return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:20]
+        print_table(("predicted", "inputs"), [(values[i], str(counts[i])) for i in order])
+    if rejected.any():
+        print(f"No label for {counted(int(rejected.sum()), 'input')} foreign to the training data.")
+    if found.failures:
+        print(f"{counted(len(found.failures), 'input')} could not be read (column error):")
+        for _, name, reason in found.failures[:5]:
+            print(f"  {name}: {reason}")
+
+
+def evaluate(
+    run: Run,
+    data: Data,
+    *,
+    text: Text = None,
+    image: Image = None,
+    label: Label = None,
+    group: Group = None,
+    json: Json = False,
+) -> None:
+    """Measure a saved run on labelled DATA, every figure with its interval.
+
+    Where DATA has given splits, its test split is measured (or val, where there is no test).
+    """
+    from graft.techniques import load
+
+    model = load(run)
+    domain = read_for(model.backbone_.modality, data, image=image, text=text, labels=label, group=group)
+    domain = domain.split("test") or domain.split("val") or domain
+    if domain.labels is None:
+        raise DataError(
+            data, expected="labelled examples", found="no labels", remedy="Name the label column with --label."
+        )
+    found = model.evaluate(domain.inputs, domain.labels, groups=domain.groups)
+    if json:
+        print_json(found.to_dict())
+        return
+    title = f"{found.examples} of {domain.size} examples"
+    print_table(("metric", "value", "95 % interval"), metric_rows(found.metrics), title=title)
+    if found.per_class:
+        rows = [
+            (str(row["class"]), str(row["examples"]), *(_share(row[key]) for key in ("precision", "recall", "f1")))
+            for row in found.per_class
+        ]
+        print_table(("class", "examples", "precision", "recall", "F1"), rows)
+    if found.confusion is not None and (mixed := _confusions(found)):
+        print_table(("true", "predicted as", "examples"), mixed, title="Most often confused")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _confusions(found: Any, most: int = 5) -> list[tuple[str, str, str]]:
+    wrong = found.confusion - np.diag(np.diag(found.confusion))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [(*np.unravel_index(place, wrong.shape), wrong.flat[place]) for place in order if wrong.flat[place]]
+    return [(str(found.classes[i]), str(found.classes[j]), str(count)) for i, j, count in pairs]
+
+
+def _write_predictions(path: Path, domain: Domain, model: Any, found: Any, labels: np.ndarray) -> None:
+    """Write the table beside its place and move it there, so that it is whole or not there."""
+    task = model.task_
+    outputs = [f"prediction_{name}" for name in task.classes] if task.kind == "multilabel" else ["prediction"]
+    scores = [f"p_{name}" for name in task.classes] if found.probabilities is not None else []
+    place = {int(row): index for index, row in enumerate(found.rows)}
+    errors = {row: (name, reason) for row, name, reason in found.failures}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["row", "input", *outputs, *scores, *(["ood_score"] if scores else []), "error"])
+            for row in range(domain.size):
+                name = domain.inputs[row] if model.backbone_.modality != "features" else ""
+                index = place.get(row)
+                if index is None:
+                    empty = [""] * (len(outputs) + len(scores) + bool(scores))
+                    table.writerow([row, name, *empty, errors[row][1]])
+                    continue
+                label = labels[index]
+                cells = list(np.atleast_1d(label)) if np.ndim(label) else ["" if label is None else label]
+                if scores:
+                    cells += [f"{p:.6g}" for p in found.probabilities[index]] + [f"{found.ood_scores[index]:.6g}"]
+                table.writerow([row, name, *cells, ""])
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

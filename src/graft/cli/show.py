@@ -1,0 +1,59 @@
+"""Tables for people, within 80 columns, on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log loss (nats)",
+    "ece": "calibration error",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+}
+_PERCENT = {"accuracy", "macro_f1", "ece"}
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """Print a table; the first column is text, the others are aligned to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(markup=False, highlight=False).print(table)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, such as ``"1 input"`` or ``"2 inputs"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return rows (title, value, interval) of the metrics of an evaluation."""
+    rows = []
+    for name, estimate in metrics.items():
+        low, high = format_metric(name, estimate.low), format_metric(name, estimate.high)
+        interval = "" if estimate.low != estimate.low else f"{low} to {high}"
+        rows.append((METRIC_TITLES.get(name, name), format_metric(name, estimate.value), interval))
+    return rows
+
+
+def format_metric(name: str, value: float) -> str:
+    """Return a value as it is read: shares in percent, the others as numbers."""
+    return f"{100 * value:.1f} %" if name in _PERCENT else f"{value:.3f}"

@@ -1,0 +1,273 @@
+"""Feature extraction: the pretrained network is frozen, and a new head is fitted on its features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import clone
+
+from graft._checks import integer, one_of
+from graft.backbones import Backbone, embed, load_backbone
+from graft.data import Task, class_order, infer_task, label_array, require_trainable
+from graft.errors import DataError, RequestError
+from graft.heads import make_head
+from graft.metrics import Evaluation
+from graft.techniques.technique import Technique, evaluate, label_table, labelled_rows, numbers
+
+KINDS = ("auto", "classification", "multilabel", "regression")
+
+
+class FeatureExtraction(Technique):
+    r"""Fit a head on the features of a frozen pretrained network.
+
+    The model is :math:`h(\phi(x))`: the backbone :math:`\phi` stays as it was trained, the head :math:`h` is fitted in
+    closed form or as a convex problem, its hyperparameters and family chosen by cross-validation on the features. The
+    features go to the feature store, so that another head, fold or technique on the same inputs costs no forward pass.
+
+    Parameters
+    ----------
+    backbone : str, path, Backbone or None
+        What `load_backbone` takes, such as ``"efficientnet_lite0"`` or ``"minilm"``. None: the inputs are feature
+        vectors already.
+    head : str or head
+        ``"auto"`` picks by cross-validation; otherwise a name of `graft.heads.HEADS` or an unfitted head.
+    task : {"auto", "classification", "multilabel", "regression"}
+        ``"auto"`` tells from the labels: numbers with fractions are a regression, a table of 0 and 1 is multi-label,
+        everything else a classification.
+    label_names : sequence of str, optional
+        Multi-label: what the columns of the label table are called; by default the columns of a data frame, or their
+        positions.
+    layer, pooling : optional
+        Where in the network the features are taken and how positions become one vector; see `load_backbone`.
+    views : int
+        How many views of each image are trained on: the plain one, and ``views - 1`` random crops and flips.
+    class_weight : "balanced", dict or None
+        The weight of each class in the head's loss.
+    calibrate : bool
+        Fit a temperature on out-of-fold scores, so that probabilities mean what they say.
+    strict : bool
+        Make an unreadable training input an error instead of leaving it out and listing it in ``left_out_``.
+    batch_size : int, optional
+        Inputs per forward pass; chosen by default.
+    device : str, optional
+        Where the network runs; by default the best device here.
+    precision : {"auto", "fp32", "bf16"}
+        The precision of the frozen network; ``"auto"`` takes bf16 where that is faster and agrees.
+    store : bool or path
+        Whether (and where) features are kept on disk.
+    random_state : int or None
+        Seeds folds and views.
+
+    Attributes
+    ----------
+    backbone_, head_, task_, classes_, left_out_, unlabelled_, seconds_, validation_
+        See `Technique`. ``validation_`` is cross-validated: each training example is predicted by a head that was
+        fitted without it.
+
+    Raises
+    ------
+    RequestError
+        From `fit`, if an option cannot be used.
+    DataError
+        From `fit`, if the inputs or labels cannot be used.
+
+    References
+    ----------
+    Donahue et al. (2014), DeCAF: A Deep Convolutional Activation Feature for Generic Visual Recognition.
+    Kornblith, Shlens and Le (2019), Do Better ImageNet Models Transfer Better?, section 3 (fixed feature extractor).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from graft import FeatureExtraction
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = FeatureExtraction().fit(X[::2], y[::2])
+    >>> model.score(X[1::2], y[1::2]) > 0.9
+    True
+    """
+
+    technique = "feature-extraction"
+
+    def __init__(
+        self,
+        backbone: Any = None,
+        *,
+        head: Any = "auto",
+        task: str = "auto",
+        label_names: Any = None,
+        layer: Any = None,
+        pooling: str | None = None,
+        views: int = 1,
+        class_weight: Any = None,
+        calibrate: bool = True,
+        strict: bool = False,
+        batch_size: int | None = None,
+        device: str | None = None,
+        precision: str = "auto",
+        store: Any = True,
+        random_state: int | None = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.head = head
+        self.task = task
+        self.label_names = label_names
+        self.layer = layer
+        self.pooling = pooling
+        self.views = views
+        self.class_weight = class_weight
+        self.calibrate = calibrate
+        self.strict = strict
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.store = store
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """Embed the inputs and fit the head.
+
+        Parameters
+        ----------
+        X : sequence of n inputs
+            Paths, PIL images or arrays; texts; or, with ``backbone=None``, vectors of shape (n, d), sparse or dense.
+        y : array of shape (n,), or (n, labels) for multi-label tasks and (n, outputs) for several numbers
+            Examples without a label (None, NaN, an empty string) are left out and counted in ``unlabelled_``.
+        sample_weight : array of shape (n,), optional
+            The weight of each example in the head's loss.
+        groups : array of shape (n,), optional
+            Examples of one group are never divided by a fold of the cross-validation.
+
+        Returns
+        -------
+        FeatureExtraction
+            Itself.
+        """
+        started = time.perf_counter()
+        one_of("task", self.task, KINDS)
+        integer("views", self.views, low=1)
+        backbone = self._backbone()
+        if self.views > 1 and backbone.modality != "image":
+            raise RequestError(
+                "views", expected=f"1 for {backbone.modality} inputs", found=str(self.views), remedy="Pass views=1."
+            )
+        labels = label_array(y)
+        task = self._task(labels, getattr(y, "columns", ()))
+        head = self._head(task)
+        embedding = embed(
+            backbone,
+            X,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            store=self.store,
+            views=self.views,
+            random_state=self.random_state or 0,
+            strict=self.strict,
+        )
+        embedded = time.perf_counter()
+
+        total = len(embedding.rows) + len(embedding.failures)
+        if len(labels) != total:
+            raise DataError(
+                "y",
+                expected=f"{total} labels, one for each input",
+                found=str(len(labels)),
+                remedy="Pass X and y of the same length.",
+            )
+        given = labelled_rows(labels[embedding.rows])
+        rows, features = embedding.rows[given], embedding.features[given]
+        require_trainable(labels[rows], task)
+
+        def of_rows(values: Any) -> Any:
+            return None if values is None else np.repeat(np.asarray(values)[rows], self.views, axis=0)
+
+        if self.views > 1:
+            # The views of one image are one example seen often: a fold must never hold them apart.
+            groups = np.arange(total) if groups is None else groups
+            features = features.reshape(-1, features.shape[-1])
+        targets = {"regression": numbers, "multilabel": label_table}.get(task.kind, np.asarray)(labels[rows])
+        repeated = np.repeat(targets, self.views, axis=0)
+        head.fit(features, repeated, sample_weight=of_rows(sample_weight), groups=of_rows(groups))
+
+        self.backbone_, self.head_, self.task_ = backbone, head, task
+        self.left_out_ = embedding.failures
+        self.unlabelled_ = int((~given).sum())
+        self.validation_ = self._validation(labels[rows])
+        ended = time.perf_counter()
+        self.seconds_ = {
+            "features": embedded - started,
+            "training": ended - embedded,
+            "total": ended - started,
+        }
+        return self
+
+    def _backbone(self) -> Backbone:
+        if isinstance(self.backbone, Backbone):
+            chosen = (self.layer, self.pooling) != (None, None)
+            return self.backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else self.backbone
+        return load_backbone(self.backbone, layer=self.layer, pooling=self.pooling)
+
+    def _task(self, labels: np.ndarray, columns: Any) -> Task:
+        names = tuple(str(name) for name in (columns if self.label_names is None else self.label_names))
+        if self.task == "auto":
+            return infer_task(labels, columns=names)
+        if self.task == "regression":
+            return Task("", "regression")
+        if self.task == "classification":
+            return Task("", "classification", class_order(labels))
+        positions = range(labels.shape[1] if labels.ndim == 2 else 1)
+        return Task("", "multilabel", names or tuple(str(position) for position in positions))
+
+    def _head(self, task: Task) -> Any:
+        if isinstance(self.head, str):
+            return make_head(
+                self.head,
+                task.kind,
+                class_weight=self.class_weight,
+                calibrate=self.calibrate,
+                random_state=self.random_state,
+            )
+        return clone(self.head)
+
+    def _validation(self, labels: np.ndarray) -> Evaluation | None:
+        """Evaluate the head's out-of-fold predictions of the plain views."""
+        scores = getattr(self.head_, "out_of_fold_", None)
+        if scores is None:
+            return None
+        scores = scores[:: self.views]
+        usable = np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
+        if not usable.any():
+            return None
+        scores, labels = scores[usable], labels[usable]
+        if self.task_.kind == "regression":
+            return evaluate(self.task_, labels, scores, None)
+        logits = scores / self.head_.temperature_
+        if self.task_.kind == "multilabel":
+            return evaluate(self.task_, labels, logits > 0, expit(logits))
+        return evaluate(self.task_, labels, self.head_.classes_[scores.argmax(axis=1)], softmax(logits, axis=1))
+
+    def _saved_params(self) -> Mapping[str, Any]:
+        params = self.get_params(deep=False)
+        return {
+            **params,
+            "backbone": self.backbone_.name,
+            "store": self.store if isinstance(self.store, bool) else True,
+        }
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, RegressorTags
+
+        tags = super().__sklearn_tags__()
+        kind = self.task_.kind if "task_" in vars(self) else self.task
+        if kind == "regression":
+            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
+        else:
+            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
+            tags.classifier_tags.multi_label = True
+        tags.target_tags.required = True
+        tags.input_tags.sparse = self.backbone is None
+        tags.input_tags.string = self.backbone is not None
+        return tags

@@ -1,0 +1,67 @@
+"""Saving a fitted technique as a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graft.backbones import Backbone
+from graft.persistence import dismantle, write_run
+from graft.techniques.card import model_card
+
+if TYPE_CHECKING:
+    from graft.techniques.technique import Technique
+
+# One row per training example: needed to validate, not to predict.
+_TRAINING_ROWS = frozenset({"out_of_fold_"})
+
+
+def save(model: Technique, params: Mapping[str, Any], folder: str | os.PathLike[str]) -> Path:
+    """Write a fitted technique; see `Technique.save`."""
+    tensors: dict[str, np.ndarray] = {}
+    backbone, task = model.backbone_, model.task_
+    config = {
+        "technique": model.technique,
+        "params": dismantle(dict(params), "params", tensors, leave_out=_TRAINING_ROWS),
+        "backbone": backbone_facts(backbone),
+        "task": {"name": task.name, "kind": task.kind, "classes": [plain(label) for label in task.classes]},
+        "head": dismantle(model.head_, "head", tensors, leave_out=_TRAINING_ROWS),
+        "left_out": [list(failure) for failure in model.left_out_],
+        "unlabelled": model.unlabelled_,
+        "seconds": model.seconds_,
+        "validation": None if model.validation_ is None else model.validation_.to_dict(),
+        "versions": versions(),
+    }
+    return write_run(folder, config=config, tensors=tensors, card=model_card(config))
+
+
+def backbone_facts(backbone: Backbone) -> dict[str, Any]:
+    """Return what identifies a network and how it is used."""
+    return {
+        "name": backbone.name,
+        "revision": backbone.revision,
+        "license": backbone.license,
+        "modality": backbone.modality,
+        "layer": None if backbone.layer is None else list(backbone.layer),
+        "pooling": backbone.pooling,
+        "feature_dim": backbone.feature_dim if backbone.modality != "features" else None,
+        "weights_hash": backbone.weights_hash,
+        "preprocessing": backbone.preprocessing.to_dict(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, Graft and the libraries that decide a prediction."""
+    libraries = {name: version(name) for name in ("torch", "timm", "transformers", "scikit-learn", "numpy")}
+    return {"python": ".".join(map(str, sys.version_info[:3])), "graft": version("graft-learn"), **libraries}
+
+
+def plain(value: Any) -> Any:
+    """Return a label as Python's own type, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,296 @@
+"""`Technique`: what every fitted technique can do, which is a backbone whose features a head reads."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from graft.backbones import Backbone, Embedding, embed
+from graft.data import Task, label_array, missing
+from graft.errors import DataError, RequestError, UnreadableInputsError
+from graft.metrics import Evaluation, evaluate_classification, evaluate_multilabel, evaluate_regression
+from graft.techniques.saving import save
+
+Failure = tuple[int, str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions for the inputs that could be read.
+
+    Parameters
+    ----------
+    rows : array of shape (m,)
+        The rows of the inputs that could be read, ascending.
+    labels : array of shape (m,), or (m, labels) for multi-label tasks
+        The predictions, in the user's own labels.
+    probabilities : array of shape (m, classes), optional
+        Calibrated probabilities, columns in the order of ``classes_``; None for regression.
+    ood_scores : array of shape (m,), optional
+        How foreign each input is to the training data; larger is more foreign. None for regression.
+    failures : tuple of (int, str, str)
+        Row, name and reason of each input that could not be read.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    ood_scores: np.ndarray | None
+    failures: tuple[Failure, ...]
+
+
+class Technique(BaseEstimator, ABC):
+    """A technique of transfer learning, in scikit-learn's conventions.
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        The network that makes the features; for some techniques an adapted copy of the pretrained one.
+    head_ : estimator
+        The head that reads them.
+    task_ : Task
+        What is predicted.
+    classes_ : array of shape (K,)
+        The user's own labels in sorted order (classification), or the names of the labels (multi-label).
+    left_out_ : tuple of (int, str, str)
+        Row, name and reason of each training input that could not be read.
+    unlabelled_ : int
+        How many training examples had no label and were left out.
+    seconds_ : dict of str to float
+        Wall time of ``"features"``, ``"training"`` and ``"total"``.
+    validation_ : Evaluation or None
+        How good the model is on examples that it was not fitted on; None where there were too few.
+    """
+
+    technique: ClassVar[str]
+    backbone: Any
+    batch_size: int | None
+    precision: str
+    store: Any
+    backbone_: Backbone
+    head_: Any
+    task_: Task
+    left_out_: tuple[Failure, ...]
+    unlabelled_: int
+    seconds_: dict[str, float]
+    validation_: Evaluation | None
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any) -> Technique:
+        """Fit on inputs of shape (n,) or (n, ...) and their labels."""
+
+    @abstractmethod
+    def _saved_params(self) -> Mapping[str, Any]:
+        """Return the constructor's parameters as plain values, the backbone by its name."""
+
+    def predict(self, X: Any, *, reject: float | None = None) -> np.ndarray:
+        """Predict the label of each input.
+
+        Parameters
+        ----------
+        X : sequence of n inputs
+            As for `fit`.
+        reject : float, optional
+            Predict None where an input is more foreign to the training data than all but this fraction of it: the
+            false-alarm rate. None never rejects.
+
+        Returns
+        -------
+        array of shape (n,), or (n, labels) for multi-label tasks and (n, outputs) for several outputs
+
+        Raises
+        ------
+        UnreadableInputsError
+            If some inputs cannot be read; `predictions` leaves them out instead.
+        """
+        features = self._features(X, strict=True).features
+        return self.head_.predict(features) if reject is None else self.head_.predict(features, reject=reject)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return calibrated probabilities of shape (n, K), columns in the order of ``classes_``.
+
+        Raises
+        ------
+        RequestError
+            If the task is regression.
+        """
+        self._require_probabilities()
+        return self.head_.predict_proba(self._features(X, strict=True).features)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the head's scores before they become probabilities, as scikit-learn shapes them."""
+        self._require_probabilities()
+        return self.head_.decision_function(self._features(X, strict=True).features)
+
+    def predictions(self, X: Any) -> Predictions:
+        """Predict what can be read, with probabilities and out-of-distribution scores, and list what cannot."""
+        embedding = self._features(X, strict=False)
+        labels, probabilities, foreign = self.head_.predict(embedding.features), None, None
+        if self.task_.kind != "regression":
+            probabilities = self.head_.predict_proba(embedding.features)
+            foreign = self.head_.ood_score(embedding.features)
+        return Predictions(embedding.rows, labels, probabilities, foreign, embedding.failures)
+
+    def evaluate(self, X: Any, y: Any, *, groups: Any = None) -> Evaluation:
+        """Measure how good the predictions are on labelled inputs, every figure with its interval.
+
+        Inputs that cannot be read and examples without a label are left out.
+
+        Parameters
+        ----------
+        X : sequence of n inputs
+            As for `fit`.
+        y : array of shape (n,), or (n, labels)
+            The true labels.
+        groups : array of shape (n,), optional
+            Examples of one group are resampled together for the intervals.
+
+        Raises
+        ------
+        DataError
+            If nothing is left to evaluate, or a label is one that the model does not know.
+        """
+        found = self.predictions(X)
+        labels = label_array(y)[found.rows]
+        groups = None if groups is None else np.asarray(groups)[found.rows]
+        return evaluate(self.task_, labels, found.labels, found.probabilities, groups=groups)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy (classification), the share of right cells (multi-label) or R² (regression)."""
+        from sklearn.metrics import accuracy_score, r2_score
+
+        self._require_fitted()
+        labels, predicted = label_array(y), self.predict(X)
+        if self.task_.kind == "regression":
+            return float(r2_score(labels.astype(float), predicted, sample_weight=sample_weight))
+        if self.task_.kind == "multilabel":
+            return evaluate(self.task_, labels, predicted, self.predict_proba(X)).metrics["accuracy"].value
+        return float(accuracy_score(labels.astype(str), predicted.astype(str), sample_weight=sample_weight))
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Save the fitted model as a folder: ``model.safetensors``, ``config.json``, ``README.md``.
+
+        Parameters
+        ----------
+        folder : path
+            New, empty, or an earlier run, which is replaced.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        RequestError
+            If the folder holds something else than a run.
+        """
+        self._require_fitted()
+        return save(self, self._saved_params(), folder)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        self._require_fitted()
+        if self.task_.kind == "regression":
+            raise AttributeError("classes_: a regression has none")
+        return self.head_.classes_
+
+    @property
+    def n_features_in_(self) -> int:
+        """The width of the input vectors where no backbone stands before the head."""
+        self._require_fitted()
+        if self.backbone_.modality != "features":
+            raise AttributeError(f"n_features_in_: the inputs are {self.backbone_.modality}s, not vectors")
+        return self.head_.n_features_in_
+
+    def _features(self, X: Any, *, strict: bool) -> Embedding:
+        self._require_fitted()
+        embedding = embed(
+            self.backbone_,
+            X,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            store=self.store,
+            strict=strict,
+        )
+        if not len(embedding.rows):
+            raise UnreadableInputsError(embedding.failures, total=len(embedding.failures))
+        return embedding
+
+    def _require_fitted(self) -> None:
+        if "head_" not in vars(self):
+            raise NotFittedError(
+                f"This {type(self).__name__} is not fitted yet. Call fit(X, y) before it predicts or is saved."
+            )
+
+    def _require_probabilities(self) -> None:
+        self._require_fitted()
+        if self.task_.kind == "regression":
+            raise RequestError(
+                "predict_proba",
+                expected="a classification",
+                found="a regression",
+                remedy="Call predict, which gives the numbers.",
+            )
+
+
+def evaluate(task: Task, labels: Any, predicted: Any, probabilities: Any, *, groups: Any = None) -> Evaluation:
+    """Evaluate predictions of `task`; examples without a label are left out.
+
+    Raises
+    ------
+    DataError
+        If nothing is left to evaluate, or a label is one that the task does not know.
+    """
+    labels = np.asarray(labels)
+    if task.kind == "multilabel":
+        return evaluate_multilabel(label_table(labels), probabilities, task.classes, groups=groups)
+    known = labelled_rows(labels)
+    groups = None if groups is None else np.asarray(groups)[known]
+    if task.kind == "regression":
+        return evaluate_regression(numbers(labels[known]), np.asarray(predicted)[known], groups=groups)
+    return evaluate_classification(
+        labels[known], probabilities[known], task.classes, predicted=np.asarray(predicted)[known], groups=groups
+    )
+
+
+def labelled_rows(labels: np.ndarray) -> np.ndarray:
+    """Return which examples (n,) have a label; with a table, at least one."""
+    given = ~missing(labels)
+    return given if given.ndim == 1 else given.any(axis=1)
+
+
+def label_table(labels: np.ndarray) -> np.ndarray:
+    """Return a multi-label table as floats of 0, 1 and NaN (unknown)."""
+    return np.where(missing(labels), np.nan, np.where(missing(labels), 0, labels).astype(np.float64))
+
+
+def numbers(labels: np.ndarray) -> np.ndarray:
+    """Return regression labels as floats.
+
+    Raises
+    ------
+    DataError
+        If some are not finite numbers.
+    """
+    try:
+        values = np.asarray(labels, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            "labels", expected="numbers", found=str(error), remedy="Mend them, or pass task='classification'."
+        ) from error
+    if not np.isfinite(values).all():
+        raise DataError(
+            "labels",
+            expected="finite numbers",
+            found=f"{int((~np.isfinite(values)).sum())} that are infinite or not a number",
+            remedy="Mend or remove those examples.",
+        )
+    return values

@@ -1,0 +1,345 @@
+"""The commands as a user types them: what they print, what they leave behind, what they refuse."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from graft.cli import main
+from graft.data.samples import LEAF_SPECIES, write_leaves, write_tickets
+
+PHOTOS = 4 * len(LEAF_SPECIES)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    write_leaves(folder, per_class=4, size=96)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "messages.csv"
+    write_tickets(path, domain="bank")
+    return path
+
+
+@pytest.fixture(scope="module")
+def photo_run(photos, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "photos"
+    assert main(["fit", str(photos), "--out", str(run), "--json"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def text_run(messages, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "texts"
+    assert main(["fit", str(messages), "--label", "intent", "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture
+def graft(capsys):
+    """Run a command; return its exit code, standard output and standard error."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def refused(graft):
+    """Run a command that must be refused, plainly and as JSON; return the message."""
+
+    def run(*words):
+        code, out, err = graft(*words)
+        assert code == 2
+        assert out == ""
+        assert "Traceback" not in err
+        code, out, _ = graft(*words, "--json")
+        assert code == 2
+        error = json.loads(out)["error"]
+        assert error["message"] in err
+        assert error["remedy"] in err
+        return err
+
+    return run
+
+
+def test_fit_prints_one_json_object(photos, tmp_path, graft):
+    code, out, _ = graft("fit", photos, "--out", tmp_path / "run", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["run"] == str(tmp_path / "run")
+    assert facts["technique"] == "feature-extraction"
+    assert facts["backbone"] == "efficientnet_lite0"
+    assert set(facts["seconds"]) == {"features", "training", "total"}
+    assert set(facts["validation"]["metrics"]["accuracy"]) == {"value", "low", "high"}
+
+
+def test_fit_prints_a_table_of_at_most_80_columns(messages, tmp_path, graft):
+    code, out, _ = graft("fit", messages, "--label", "intent", "--out", tmp_path / "run")
+    assert code == 0
+    assert "accuracy" in out
+    assert str(tmp_path / "run") in out
+    assert all(len(line) <= 80 for line in out.splitlines() if str(tmp_path) not in line)
+
+
+def test_predict_writes_a_row_for_every_input(photo_run, photos, tmp_path, graft):
+    out = tmp_path / "predictions.csv"
+    code, printed, _ = graft("predict", photo_run, photos, "--out", out, "--json")
+    assert code == 0
+    assert json.loads(printed)["examples"] == PHOTOS
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == PHOTOS
+    probabilities = np.array([[float(row[key]) for key in row if key.startswith("p_")] for row in rows])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-4)
+    classes = [key[2:] for key in rows[0] if key.startswith("p_")]
+    assert [row["prediction"] for row in rows] == [classes[place] for place in probabilities.argmax(axis=1)]
+    assert all(row["ood_score"] and row["error"] == "" for row in rows)
+
+
+def test_predict_says_which_rows_could_not_be_read(photo_run, photos, tmp_path, graft):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    source = next(photos.rglob("*.jpg"))
+    (folder / "good.jpg").write_bytes(source.read_bytes())
+    (folder / "half.jpg").write_bytes(source.read_bytes()[:500])
+    code, printed, _ = graft("predict", photo_run, folder, "--out", tmp_path / "p.csv")
+    assert code == 0
+    assert "half.jpg" in printed
+    good, half = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert good["prediction"]
+    assert not good["error"]
+    assert not half["prediction"]
+    assert half["error"]
+
+
+def test_predict_rejects_foreign_inputs(text_run, tmp_path, graft):
+    table = tmp_path / "foreign.csv"
+    table.write_text("text\ne4 e5 Nf3 Nc6 Bb5 a6 castling on the king side\n")
+    code, _, _ = graft("predict", text_run, table, "--reject", "0.05", "--out", tmp_path / "p.csv")
+    assert code == 0
+    assert next(csv.DictReader((tmp_path / "p.csv").open()))["prediction"] == ""
+
+
+def test_evaluate_prints_metrics_with_intervals(photo_run, photos, graft):
+    code, out, _ = graft("evaluate", photo_run, photos, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["examples"] == PHOTOS
+    assert {"accuracy", "macro_f1", "log_loss", "ece"} == set(found["metrics"])
+    assert np.array(found["confusion"]).sum() == PHOTOS
+    code, out, _ = graft("evaluate", photo_run, photos)
+    assert "macro-F1" in out
+    assert "recall" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_given_splits_are_kept(photos, tmp_path, graft):
+    for split, take in (("train", slice(0, 3)), ("test", slice(3, 4))):
+        for species in sorted(path for path in photos.iterdir() if path.is_dir()):
+            (tmp_path / "data" / split / species.name).mkdir(parents=True)
+            for file in sorted(species.iterdir())[take]:
+                (tmp_path / "data" / split / species.name / file.name).write_bytes(file.read_bytes())
+    code, out, _ = graft("fit", tmp_path / "data", "--out", tmp_path / "run", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["validation"]["examples"] == 3 * len(LEAF_SPECIES)
+    assert facts["test"]["examples"] == len(LEAF_SPECIES)
+    code, out, _ = graft("evaluate", tmp_path / "run", tmp_path / "data", "--json")
+    assert json.loads(out)["metrics"] == facts["test"]["metrics"]
+
+
+def test_embed_streams_to_parquet(photos, tmp_path, graft):
+    out = tmp_path / "features.parquet"
+    code, printed, _ = graft("embed", photos, "--backbone", "efficientnet_lite0", "--out", out, "--json")
+    assert code == 0
+    assert json.loads(printed)["feature_dim"] == 1280
+    table = pq.read_table(out)
+    assert table.column_names == ["row", "input", "label", "features"]
+    assert table.num_rows == PHOTOS
+    assert np.isfinite(np.stack(table["features"].to_numpy(zero_copy_only=False))).all()
+
+
+def test_check_ends_with_one_where_something_would_harm(photos, tmp_path, graft):
+    code, out, _ = graft("check", photos, "--json")
+    assert code == 0
+    assert json.loads(out)["examples"] == PHOTOS
+    folder = tmp_path / "photos"
+    for species in ("a", "b"):
+        (folder / species).mkdir(parents=True)
+        for place, file in enumerate(sorted(photos.rglob("*.jpg"))[:3]):
+            (folder / species / f"{place}.jpg").write_bytes(file.read_bytes())
+    (folder / "a" / "empty.jpg").write_bytes(b"")
+    code, out, _ = graft("check", folder, "--json")
+    assert code == 1
+    problems = json.loads(out)["problems"]
+    assert all({"kind", "where", "remedy"} <= set(problem) for problem in problems)
+    assert any("empty.jpg" in str(problem["where"]) for problem in problems)
+
+
+def test_features_in_a_file(tmp_path, graft):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 6))
+    np.savez(tmp_path / "data.npz", X=X, y=np.array(["low", "high"])[(X[:, 0] > 0).astype(int)])
+    code, out, _ = graft("fit", tmp_path / "data.npz", "--out", tmp_path / "run", "--json")
+    assert code == 0
+    assert json.loads(out)["validation"]["metrics"]["accuracy"]["value"] > 0.8
+    assert graft("evaluate", tmp_path / "run", tmp_path / "data.npz")[0] == 0
+
+
+def test_a_regression_from_a_table(tmp_path, graft):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 4))
+    y = X @ [1, 2, 0, -1] + 0.1 * rng.normal(size=120)
+    lines = ["a,b,c,d,price", *(",".join(f"{v:.4f}" for v in (*row, value)) for row, value in zip(X, y, strict=True))]
+    (tmp_path / "houses.csv").write_text("\n".join(lines))
+    code, out, _ = graft("fit", tmp_path / "houses.csv", "--label", "price", "--out", tmp_path / "run", "--json")
+    assert code == 0
+    assert json.loads(out)["task"] == "regression"
+    assert json.loads(out)["validation"]["metrics"]["r2"]["value"] > 0.9
+    assert (
+        graft("predict", tmp_path / "run", tmp_path / "houses.csv", "--label", "price", "--out", tmp_path / "p.csv")[0]
+        == 0
+    )
+
+
+def test_backbones_lists_the_offline_networks(graft):
+    code, out, _ = graft("backbones", "--json")
+    assert code == 0
+    found = {entry["name"]: entry for entry in json.loads(out)["backbones"]}
+    assert found["efficientnet_lite0"]["feature_dim"] == 1280
+    assert found["minilm"]["feature_dim"] == 384
+    code, out, _ = graft("backbones")
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_the_store_is_listed_and_cleared(photos, tmp_path, graft, monkeypatch):
+    monkeypatch.setenv("GRAFT_STORE", str(tmp_path / "store"))
+    assert graft("fit", photos, "--out", tmp_path / "run")[0] == 0
+    code, out, _ = graft("store", "--json")
+    assert code == 0
+    assert json.loads(out)["entries"]
+    assert graft("store", "--clear")[0] == 0
+    assert json.loads(graft("store", "--json")[1])["entries"] == []
+
+
+class TestBadInput:
+    def test_missing_folder(self, refused, tmp_path):
+        assert "nowhere" in refused("fit", tmp_path / "nowhere", "--out", tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_empty_folder(self, refused, tmp_path):
+        (tmp_path / "empty").mkdir()
+        refused("fit", tmp_path / "empty", "--out", tmp_path / "run")
+
+    def test_one_class(self, refused, photos, tmp_path):
+        (tmp_path / "data" / "only").mkdir(parents=True)
+        for file in list(photos.rglob("*.jpg"))[:3]:
+            (tmp_path / "data" / "only" / file.name).write_bytes(file.read_bytes())
+        assert "'only'" in refused("fit", tmp_path / "data", "--out", tmp_path / "run")
+
+    def test_a_column_that_is_not_there(self, refused, messages, tmp_path):
+        assert "Did you mean 'intent'?" in refused("fit", messages, "--label", "intents", "--out", tmp_path / "run")
+
+    def test_an_empty_label_column(self, refused, tmp_path):
+        (tmp_path / "t.csv").write_text("text,label\nhello there,\ngood morning,\n")
+        assert "label" in refused("fit", tmp_path / "t.csv", "--out", tmp_path / "run")
+
+    def test_a_network_with_a_typo(self, refused, photos, tmp_path):
+        message = refused("fit", photos, "--backbone", "eficientnet_lite0", "--out", tmp_path / "run")
+        assert "Did you mean 'efficientnet_lite0'?" in message
+
+    def test_a_network_that_is_not_here(self, refused, photos, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert "resnet18" in refused("fit", photos, "--backbone", "timm/resnet18.a1_in1k", "--out", tmp_path / "run")
+
+    def test_a_head_with_a_typo(self, refused, photos, tmp_path):
+        assert "'prototype'" in refused("fit", photos, "--head", "prototipe", "--out", tmp_path / "run")
+
+    def test_a_technique_with_a_typo(self, refused, photos, tmp_path):
+        message = refused("fit", photos, "--technique", "feature-extracton", "--out", tmp_path / "run")
+        assert "'feature-extraction'" in message
+
+    def test_a_folder_that_is_no_run(self, refused, photos):
+        assert "saved run" in refused("predict", photos, photos)
+
+    def test_a_run_that_was_tampered_with(self, refused, photo_run, photos, tmp_path):
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for file in photo_run.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes())
+        config = copy / "config.json"
+        config.write_text(config.read_text().replace("feature-extraction", "feature-subtraction", 1))
+        assert "changed afterwards" in refused("evaluate", copy, photos)
+
+    def test_a_destination_with_other_files(self, refused, photos, messages):
+        refused("fit", messages, "--label", "intent", "--out", photos)
+        assert list(photos.rglob("*.jpg"))
+
+    def test_texts_for_a_model_of_photos(self, refused, photo_run, messages):
+        refused("predict", photo_run, messages)
+
+    def test_an_unknown_option(self, refused, photos, tmp_path):
+        refused("fit", photos, "--out", tmp_path / "run", "--colour", "blue")
+
+    def test_strict_names_the_broken_file(self, refused, photos, tmp_path):
+        for species in ("a", "b"):
+            (tmp_path / "data" / species).mkdir(parents=True)
+            for file in sorted(photos.rglob("*.jpg"))[:3]:
+                (tmp_path / "data" / species / file.name).write_bytes(file.read_bytes())
+        (tmp_path / "data" / "a" / "broken.jpg").write_bytes(b"broken")
+        assert "broken.jpg" in refused("fit", tmp_path / "data", "--strict", "--out", tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_copied_run_predicts_in_another_process_and_place(text_run, messages, tmp_path):
+    copy = tmp_path / "elsewhere" / "run"
+    copy.mkdir(parents=True)
+    for file in text_run.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    words = [sys.executable, "-m", "graft", "predict", str(copy), str(messages), "--out", "p.csv"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    here = tmp_path / "here.csv"
+    assert main(["predict", str(text_run), str(messages), "--out", str(here)]) == 0
+    there = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert [row["prediction"] for row in there] == [row["prediction"] for row in csv.DictReader(here.open())]
+
+
+def test_control_c_leaves_nothing_half_written(photos, tmp_path, monkeypatch, graft):
+    from graft.backbones import ImageBackbone
+
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("GRAFT_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(ImageBackbone, "read", interrupt)
+    code, _, err = graft("fit", photos, "--out", tmp_path / "run")
+    assert code == 130
+    assert "Interrupted" in err
+    assert not (tmp_path / "run").exists()
+    code, _, _ = graft("embed", photos, "--out", tmp_path / "f.parquet")
+    assert code == 130
+    assert not list(Path(tmp_path).glob("*parquet*"))
+
+
+def test_a_full_disk_is_one_message(photos, photo_run, tmp_path, monkeypatch, refused):
+    import os
+
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert "No space left" in refused("fit", photos, "--out", tmp_path / "run")
+    assert not list(tmp_path.iterdir())
