@@ -106,6 +106,10 @@ class AutoHead(ClassifierHead):
                     selection["chosen"] = members
                     selection["blend"] = classification_scores(out_of_fold, training)
         self.heads_ = {member: candidates[member] for member in selection["chosen"]}
+        for member in self.heads_:
+            finish = outcomes[member].finish
+            if finish is not None:
+                finish()
         return Outcome(out_of_fold, selection)
 
     def _candidates(self, training: TrainingSet) -> dict[str, ClassifierHead]:

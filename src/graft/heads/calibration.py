@@ -67,7 +67,7 @@ def fit_temperature(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray, *
         return float(share @ (top + np.log(totals))[:, 0]), float(share @ mean), float(share @ (square - mean**2))
 
     # Newton's method in log β, kept between what is known to lie below and above the root.
-    log_beta = 0.0
+    log_beta = 2.0
     for _ in range(60):
         loss, first, second = derivatives(log_beta)
         if first > 0 or loss < certain:

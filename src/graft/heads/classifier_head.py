@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self, final
 
@@ -34,10 +35,13 @@ class Outcome:
         row can be held out.
     selection : dict
         What was tried, with scores; plain values.
+    finish : callable, optional
+        Does what remains to be done once this head is wanted (a fit on all examples).
     """
 
     out_of_fold: np.ndarray | None
     selection: dict[str, Any] = field(default_factory=dict)
+    finish: Callable[[], None] | None = None
 
 
 class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
@@ -111,6 +115,8 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
             random_state=self.random_state,
         )
         outcome = self._adopt(training)
+        if outcome.finish is not None:
+            outcome.finish()
         self.novelty_rows_, self.novelty_scores_ = fit_novelty(training)
         out_of_fold = outcome.out_of_fold
         if out_of_fold is not None and not taking_part.all():

@@ -99,7 +99,20 @@ class LogisticPath(ClassifierHead):
         elif len(strengths) > 1:
             chosen = int(np.argmin(np.abs(np.log(np.array(strengths) / _DEFAULT_STRENGTH))))
         self.C_ = strengths[chosen]
-        parameters = _final_fit(table, training, self.C_, outputs, exact, None if starts is None else starts[chosen])
+        start = None if starts is None else starts[chosen]
+
+        def finish() -> None:
+            self._fit_all(training, table, outputs, exact, start)
+
+        selection = {"C": self.C_, "tried": [{"C": C, **score} for C, score in zip(strengths, scores, strict=False)]}
+        return Outcome(out_of_fold, selection, finish)
+
+    def _fit_all(
+        self, training: TrainingSet, table: Table, outputs: int, exact: bool, start: np.ndarray | None
+    ) -> None:
+        """Fit to all examples with the chosen C."""
+        spectrum = training.spectrum
+        parameters = _final_fit(table, training, self.C_, outputs, exact, start)
         coefficients, intercept = parameters[:-1], parameters[-1]
         if outputs > 1:
             # Only differences between classes matter: their sum is set to zero.
@@ -110,8 +123,6 @@ class LogisticPath(ClassifierHead):
         coefficients = coefficients / training.scale[:, None]
         self.coef_ = np.ascontiguousarray(coefficients.T)
         self.intercept_ = intercept - training.location @ coefficients
-        selection = {"C": self.C_, "tried": [{"C": C, **score} for C, score in zip(strengths, scores, strict=False)]}
-        return Outcome(out_of_fold, selection)
 
     def _logits(self, features: Table) -> np.ndarray:
         logits = features @ self.coef_.T + self.intercept_
@@ -190,7 +201,7 @@ def _final_fit(
         [strength],
         problems=1,
         outputs=outputs,
-        tolerance=1e-13 if exact else 1e-6,
+        tolerance=1e-13 if exact else 3e-6,
         start=None if start is None else torch.from_numpy(start)[:, None, :],
         memory=10,
         max_iterations=2000,

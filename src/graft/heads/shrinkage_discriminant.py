@@ -81,16 +81,17 @@ class ShrinkageDiscriminant(ClassifierHead):
         spectrum = training.spectrum
         assert spectrum is not None
         assert training.codes is not None
-        coordinates, weight, codes = spectrum.coordinates.astype(np.float64), training.weight, training.codes
+        coordinates, weight, codes = spectrum.coordinates, training.weight, training.codes
         class_weights = np.bincount(codes, weights=weight, minlength=training.classes)
         indicators = np.zeros((training.rows, training.classes))
         indicators[np.arange(training.rows), codes] = weight
-        means = (indicators.T @ coordinates) / class_weights[:, None]
+        precision = coordinates.dtype
+        means = ((indicators.T.astype(precision) @ coordinates) / class_weights[:, None]).astype(precision)
         residuals = coordinates - means[codes]
         total = weight.sum()
-        rooted = residuals * np.sqrt(weight)[:, None]
-        values, basis = symmetric_eigen((rooted.T @ rooted).astype(spectrum.coordinates.dtype))
-        values, basis = np.maximum(values.astype(np.float64), 0), basis.astype(np.float64)
+        rooted = residuals * np.sqrt(weight).astype(precision)[:, None]
+        values, basis = symmetric_eigen(rooted.T @ rooted)
+        values = np.maximum(values.astype(np.float64), 0)
         columns = training.features.shape[1]
         spread = values.sum() / (total * columns)
         if spread <= 1e-12:
@@ -140,7 +141,7 @@ def ledoit_wolf(residuals: np.ndarray, weight: np.ndarray, columns: int) -> floa
     features.
     """
     total = weight.sum()
-    rooted = residuals * np.sqrt(weight)[:, None]
+    rooted = residuals * np.sqrt(weight).astype(residuals.dtype)[:, None]
     small = rooted @ rooted.T if len(rooted) < rooted.shape[1] else rooted.T @ rooted
     square = float((small**2).sum()) / total**2
     squared_norms = np.einsum("ir,ir->i", residuals, residuals)
@@ -206,7 +207,7 @@ class Geometry:
 
     def leave_out(self, ridge: float, groups: np.ndarray) -> np.ndarray:
         """Return the logits (n, K) of each example without the examples of its group, at the ridge ρ."""
-        inverse = 1 / (self.values + ridge)
+        inverse = (1 / (self.values + ridge)).astype(self.means.dtype)
         logits = self._leave_one_out(inverse)
         _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         order = np.argsort(number, kind="stable")
@@ -222,9 +223,9 @@ class Geometry:
         # The only example of a class has no class left: its row is not used, its division must not fail.
         left = np.where(own - weight > 1e-9 * own, own - weight, np.inf)
         scaled_means = self.means * inverse
-        along = self.residuals @ scaled_means.T
+        along = (self.residuals @ scaled_means.T).astype(np.float64)
         squares = np.einsum("kr,kr->k", scaled_means, self.means)
-        own_square = np.einsum("ir,r,ir->i", self.residuals, inverse, self.residuals, optimize=True)
+        own_square = (np.square(self.residuals) @ inverse).astype(np.float64)
         point = along + (scaled_means @ self.means.T)[self.codes]
         residual_point = own_square + along[rows, self.codes]
         shift = weight / left

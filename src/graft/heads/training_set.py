@@ -14,7 +14,7 @@ from graft.heads.table import Table
 
 # Above this many values a computation runs in float32, below it in float64: small problems get exactness, large ones
 # speed.
-_FLOAT64_VALUES = 1_000_000
+_FLOAT64_VALUES = 200_000
 # Sparse tables up to this many cells are made dense (160 MB as float64), larger ones stay sparse.
 DENSE_CELLS = 20_000_000
 # Column scales further apart than this make a table; embeddings, whose columns have one unit, stay well below.
