@@ -27,7 +27,7 @@ def compare(
     for seed, (rows, (test_inputs, test_labels)) in enumerate(zip(draws, tests, strict=True)):
         model = FeatureExtraction(backbone, random_state=seed).fit(inputs[rows], labels[rows])
         ours.append(model.score(test_inputs, test_labels))
-        heads[model.head_.selection_["chosen"]] += 1
+        heads["+".join(model.head_.selection_["chosen"])] += 1
         seconds.append(model.seconds_["training"])
         peer = LogisticRegression(C=1.0, max_iter=1000).fit(backbone.embed(inputs[rows]), labels[rows])
         reference.append(peer.score(backbone.embed(test_inputs), test_labels))

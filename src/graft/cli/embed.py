@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graft.cli.options import (
-    DEFAULT_BACKBONES,
     Data,
     Image,
     Json,
@@ -20,9 +19,10 @@ from graft.cli.options import (
     Strict,
     Text,
     chosen_layer,
+    network_for,
     read_data,
 )
-from graft.cli.show import counted, print_json
+from graft.cli.show import counted, input_cell, print_json
 from graft.errors import DataError, RequestError, UnreadableInputsError
 
 if TYPE_CHECKING:
@@ -50,23 +50,20 @@ def embed(
 
     The file is written as the features come, so that they need not fit into memory.
     """
-    from graft.backbones import load_backbone
-
     path = Path(out)
     if path.suffix != ".parquet":
         raise RequestError(
             "--out", expected="a file that ends in .parquet", found=repr(out), remedy=f"Pass --out {path.stem}.parquet."
         )
     modality, domain = read_data(data, image=image, text=text, labels=label)
-    name = DEFAULT_BACKBONES[modality] if backbone is None else backbone
-    if name is None:
+    network = network_for(modality, data, backbone, layer=chosen_layer(layer), pooling=pooling)
+    if network is None:
         raise DataError(
             data,
             expected="images or texts",
             found="feature vectors, which are embedded already",
             remedy="Name the column with --image or --text.",
         )
-    network = load_backbone(name, layer=chosen_layer(layer), pooling=pooling)
     started = time.perf_counter()
     failures = _stream(path, domain, network, precision=precision, strict=strict)
     facts = {
@@ -126,7 +123,7 @@ def _table(part: Embedding, domain: Domain) -> Any:
     rows = part.rows
     columns = {
         "row": pa.array(rows, pa.int64()),
-        "input": pa.array([str(domain.inputs[row]) for row in rows], pa.string()),
+        "input": pa.array([input_cell(domain.inputs[row]) for row in rows], pa.string()),
     }
     if domain.labels is not None:
         labels = domain.labels if domain.labels.ndim == 2 else domain.labels[:, None]

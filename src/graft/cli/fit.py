@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from graft.cli.options import (
-    DEFAULT_BACKBONES,
     Data,
     Group,
     Image,
@@ -19,6 +18,7 @@ from graft.cli.options import (
     Strict,
     Text,
     chosen_layer,
+    network_for,
     read_data,
 )
 from graft.cli.show import counted, metric_rows, print_json, print_table
@@ -80,7 +80,7 @@ def fit(
             remedy="Add a train split, or leave out the split column.",
         )
     model = FeatureExtraction(
-        DEFAULT_BACKBONES[modality] if backbone is None else backbone,
+        network_for(modality, data, backbone),
         head=head,
         task=task,
         label_names=domain.tasks or None,
@@ -132,6 +132,7 @@ def _print(model: Any, run: str, examples: int, measured: dict[str, Any], cross_
             print(f"  and {len(model.left_out_) - 5} more (graft check lists every one)")
     if model.unlabelled_:
         print(f"{counted(model.unlabelled_, 'example')} without a label, left out.")
+    print(_head_line(model.head_))
     titles = {"validation": "Validation" + (" (cross-validated)" if cross_validated else ""), "test": "Test"}
     for name, found in measured.items():
         if found is None:
@@ -142,3 +143,16 @@ def _print(model: Any, run: str, examples: int, measured: dict[str, Any], cross_
     seconds = model.seconds_
     print(f"Seconds: {seconds['features']:.1f} features, {seconds['training']:.1f} head, {seconds['total']:.1f} total.")
     print(f"Saved in {run}. Next: graft predict {run} DATA")
+
+
+def _head_line(head: Any) -> str:
+    """Say which head it is; where several were tried, also by how much the best led the next."""
+    found = head.selection_
+    if "chosen" not in found:
+        return f"Head: {type(head).__name__}."
+    names = [found["chosen"]] if isinstance(found["chosen"], str) else found["chosen"]
+    line = f"Head: {' + '.join(names)}, of {len(found['tried'])} tried by cross-validation"
+    if not found["lead"]:
+        return f"{line}."
+    unit = f"{100 * found['lead']:.1f} points" if found["score"] == "accuracy" else f"{found['lead']:.3g} squared error"
+    return f"{line}; the best leads the next by {unit}."

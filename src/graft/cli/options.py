@@ -9,6 +9,7 @@ import typer
 from graft.errors import DataError
 
 if TYPE_CHECKING:
+    from graft.backbones import Backbone
     from graft.data import Domain
 
 Data = Annotated[
@@ -75,6 +76,31 @@ def read_for(modality: str, source: str, **columns: Any) -> Domain:
             remedy="Pass data of the same kind, or name the column with --text or --image.",
         )
     return domain
+
+
+def network_for(modality: str, source: str, name: str | None, **output: Any) -> Backbone | None:
+    """Return the network that was asked for, or the default for the data; None for feature vectors.
+
+    Raises
+    ------
+    DataError
+        If it does not read such data: an encoder of texts would take paths of images for texts.
+    """
+    chosen = DEFAULT_BACKBONES[modality] if name is None else name
+    if chosen is None:
+        return None
+    from graft.backbones import load_backbone
+
+    network = load_backbone(chosen, **output)
+    if network.modality != modality:
+        default = DEFAULT_BACKBONES[modality]
+        raise DataError(
+            source,
+            expected=f"{network.modality} inputs, which {network.name} reads",
+            found=f"{modality} inputs",
+            remedy=f"Pass --backbone {default}, for example." if default else "Leave out --backbone.",
+        )
+    return network
 
 
 def chosen_layer(layer: list[str] | None) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import typer
 
 from graft.cli.options import Data, Group, Image, Json, Label, Run, Text, read_for
-from graft.cli.show import counted, metric_rows, print_json, print_table
-from graft.errors import DataError
+from graft.cli.show import counted, input_cell, metric_rows, print_json, print_table
+from graft.errors import DataError, RequestError
 
 if TYPE_CHECKING:
     from graft.data import Domain
@@ -39,15 +39,28 @@ def predict(
     """
     from graft.techniques import load
 
+    path = Path(out)
+    if path.is_dir():
+        raise RequestError(
+            "--out", expected="a file", found=f"the folder {out}", remedy=f"Pass --out {path / 'predictions.csv'}."
+        )
     model = load(run)
-    domain = read_for(model.backbone_.modality, data, image=image, text=text, labels=label or [])
+    if reject is not None:
+        if model.task_.kind == "regression":
+            raise RequestError(
+                "--reject", expected="a classification", found="a regression", remedy="Leave out --reject."
+            )
+        model.head_.ood_threshold(reject)  # a rate that cannot be is refused before the network runs
+    modality = model.backbone_.modality
+    # Labels are not needed, and a column of them may be empty; only beside numbers it must be told from the inputs.
+    unread = None if modality == "features" else []
+    domain = read_for(modality, data, image=image, text=text, labels=label or unread)
     found = model.predictions(domain.inputs)
     labels = found.labels.astype(object)
     rejected = np.zeros(len(labels), dtype=bool)
     if reject is not None and found.ood_scores is not None:
         rejected = found.ood_scores > model.head_.ood_threshold(reject)
         labels[rejected] = None
-    path = Path(out)
     _write_predictions(path, domain, model, found, labels)
     facts = {
         "predictions": str(path),
@@ -88,6 +101,8 @@ def evaluate(
     from graft.techniques import load
 
     model = load(run)
+    if model.task_.kind == "multilabel" and not data.endswith((".npz", ".npy")):
+        label = _columns_of(model, label)
     domain = read_for(model.backbone_.modality, data, image=image, text=text, labels=label, group=group)
     domain = domain.split("test") or domain.split("val") or domain
     if domain.labels is None:
@@ -108,6 +123,19 @@ def evaluate(
         print_table(("class", "examples", "precision", "recall", "F1"), rows)
     if found.confusion is not None and (mixed := _confusions(found)):
         print_table(("true", "predicted as", "examples"), mixed, title="Most often confused")
+
+
+def _columns_of(model: Any, label: list[str] | None) -> list[str]:
+    """Return the label columns in the order of the model, whatever the order in which they were named."""
+    names = [str(name) for name in model.task_.classes]
+    if label is not None and sorted(label) != sorted(names):
+        raise RequestError(
+            "--label",
+            expected=f"the labels of the model, {', '.join(map(repr, names))}",
+            found=", ".join(map(repr, label)),
+            remedy="Leave out --label, or name exactly those columns.",
+        )
+    return names
 
 
 def _share(value: float | None) -> str:
@@ -135,7 +163,7 @@ def _write_predictions(path: Path, domain: Domain, model: Any, found: Any, label
             table = csv.writer(file)
             table.writerow(["row", "input", *outputs, *scores, *(["ood_score"] if scores else []), "error"])
             for row in range(domain.size):
-                name = domain.inputs[row] if model.backbone_.modality != "features" else ""
+                name = "" if model.backbone_.modality == "features" else input_cell(domain.inputs[row])
                 index = place.get(row)
                 if index is None:
                     empty = [""] * (len(outputs) + len(scores) + bool(scores))

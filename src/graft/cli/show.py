@@ -29,14 +29,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    if title is not None:
+        console.print(title, style="bold")  # as rich's own title it would be folded to the width of the table
+    console.print(table)
+
+
+def input_cell(value: Any) -> str:
+    """Return what stands for an input in a written table: its path or text; nothing for pixels and vectors."""
+    return value if isinstance(value, str) else ""
 
 
 def counted(count: int, noun: str) -> str:

@@ -12,11 +12,11 @@ from sklearn.base import clone
 
 from graft._checks import integer, one_of
 from graft.backbones import Backbone, embed, load_backbone
-from graft.data import Task, class_order, infer_task, label_array, require_trainable
-from graft.errors import DataError, RequestError
+from graft.data import IMAGE_SUFFIXES, Task, class_order, infer_task, label_array, require_trainable
+from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.heads import make_head
 from graft.metrics import Evaluation
-from graft.techniques.technique import Technique, evaluate, label_table, labelled_rows, numbers
+from graft.techniques.technique import Technique, evaluate, label_table, labelled_rows, numbers, require_one_each
 
 KINDS = ("auto", "classification", "multilabel", "regression")
 
@@ -154,7 +154,10 @@ class FeatureExtraction(Technique):
             raise RequestError(
                 "views", expected=f"1 for {backbone.modality} inputs", found=str(self.views), remedy="Pass views=1."
             )
+        _require_texts(backbone, X)
         labels = label_array(y)
+        if self.task == "multilabel":
+            labels = labels.reshape(len(labels), -1)
         task = self._task(labels, getattr(y, "columns", ()))
         head = self._head(task)
         embedding = embed(
@@ -170,13 +173,11 @@ class FeatureExtraction(Technique):
         embedded = time.perf_counter()
 
         total = len(embedding.rows) + len(embedding.failures)
-        if len(labels) != total:
-            raise DataError(
-                "y",
-                expected=f"{total} labels, one for each input",
-                found=str(len(labels)),
-                remedy="Pass X and y of the same length.",
-            )
+        if not len(embedding.rows):
+            raise UnreadableInputsError(embedding.failures, total)
+        for subject, values in (("y", labels), ("sample_weight", sample_weight), ("groups", groups)):
+            if values is not None:
+                require_one_each(subject, values, total)
         given = labelled_rows(labels[embedding.rows])
         rows, features = embedding.rows[given], embedding.features[given]
         require_trainable(labels[rows], task)
@@ -271,3 +272,16 @@ class FeatureExtraction(Technique):
         tags.input_tags.sparse = self.backbone is None
         tags.input_tags.string = self.backbone is not None
         return tags
+
+
+def _require_texts(backbone: Backbone, inputs: Any) -> None:
+    """Refuse paths of images for a network that reads texts: it would learn from the names of the folders."""
+    if backbone.modality != "text":
+        return
+    if all(str(value).lower().endswith(tuple(IMAGE_SUFFIXES)) for value in inputs):
+        raise DataError(
+            "inputs",
+            expected=f"texts, which {backbone.name} reads",
+            found="paths of images",
+            remedy="Name a network for images, such as 'efficientnet_lite0'.",
+        )

@@ -65,7 +65,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
         backbone = load_backbone(facts["name"], layer=facts["layer"], pooling=facts["pooling"])
     _require_same(run.folder, facts, backbone_facts(backbone))
     known = getattr(head, "classes_", ())
-    if task["kind"] != "regression" and [plain(label) for label in np.asarray(known, dtype=object)] != task["classes"]:
+    if task["kind"] == "classification" and [plain(one) for one in np.asarray(known, dtype=object)] != task["classes"]:
         raise RunError(
             str(run.folder),
             expected=f"a head for the {len(task['classes'])} classes of the run",

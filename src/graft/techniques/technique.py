@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from graft.backbones import Backbone, Embedding, embed
-from graft.data import Task, label_array, missing
+from graft.data import Task, check_classes, label_array, missing
 from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.metrics import Evaluation, evaluate_classification, evaluate_multilabel, evaluate_regression
 from graft.techniques.saving import save
@@ -158,22 +158,33 @@ class Technique(BaseEstimator, ABC):
         DataError
             If nothing is left to evaluate, or a label is one that the model does not know.
         """
+        self._require_fitted()
+        labels = task_labels(self.task_, y)
+        if self.task_.kind == "classification":
+            check_classes(self.task_.classes, labels)  # before the network runs, not after it
         found = self.predictions(X)
-        labels = label_array(y)[found.rows]
+        require_one_each("y", labels, len(found.rows) + len(found.failures))
+        labels = labels[found.rows]
         groups = None if groups is None else np.asarray(groups)[found.rows]
         return evaluate(self.task_, labels, found.labels, found.probabilities, groups=groups)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy (classification), the share of right cells (multi-label) or R² (regression)."""
-        from sklearn.metrics import accuracy_score, r2_score
+        from sklearn.metrics import r2_score
 
         self._require_fitted()
-        labels, predicted = label_array(y), self.predict(X)
-        if self.task_.kind == "regression":
-            return float(r2_score(labels.astype(float), predicted, sample_weight=sample_weight))
+        labels, predicted = task_labels(self.task_, y), self.predict(X)
+        require_one_each("y", labels, len(predicted))
         if self.task_.kind == "multilabel":
             return evaluate(self.task_, labels, predicted, self.predict_proba(X)).metrics["accuracy"].value
-        return float(accuracy_score(labels.astype(str), predicted.astype(str), sample_weight=sample_weight))
+        known = labelled_rows(labels)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        labels, predicted = labels[known], np.asarray(predicted)[known]
+        if self.task_.kind == "regression":
+            return float(r2_score(numbers(labels), predicted, sample_weight=weight))
+        # As Python compares them: 1 and 1.0 are one class, which a gap in a column of integers turns into the other.
+        right = np.array([one == other for one, other in zip(labels.tolist(), predicted.tolist(), strict=True)])
+        return float(np.average(right, weights=weight))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Save the fitted model as a folder: ``model.safetensors``, ``config.json``, ``README.md``.
@@ -200,7 +211,7 @@ class Technique(BaseEstimator, ABC):
         self._require_fitted()
         if self.task_.kind == "regression":
             raise AttributeError("classes_: a regression has none")
-        return self.head_.classes_
+        return np.array(self.task_.classes) if self.task_.kind == "multilabel" else self.head_.classes_
 
     @property
     def n_features_in_(self) -> int:
@@ -222,6 +233,14 @@ class Technique(BaseEstimator, ABC):
         )
         if not len(embedding.rows):
             raise UnreadableInputsError(embedding.failures, total=len(embedding.failures))
+        width = embedding.features.shape[-1]
+        if width != self.head_.n_features_in_:
+            raise DataError(
+                "inputs",
+                expected=f"{self.head_.n_features_in_} values in each vector, as when the model was fitted",
+                found=str(width),
+                remedy="Pass the same columns; a column of labels among them is named with --label or left out.",
+            )
         return embedding
 
     def _require_fitted(self) -> None:
@@ -261,10 +280,53 @@ def evaluate(task: Task, labels: Any, predicted: Any, probabilities: Any, *, gro
     )
 
 
+def task_labels(task: Task, y: Any) -> np.ndarray:
+    """Return labels as an array; the columns of a multi-label data frame in the order of the task.
+
+    Raises
+    ------
+    DataError
+        If a multi-label table has other columns than the task.
+    """
+    labels = label_array(y)
+    if task.kind != "multilabel":
+        return labels
+    labels = labels.reshape(len(labels), -1)
+    named = [str(name) for name in getattr(y, "columns", ())]
+    names = [str(name) for name in task.classes]
+    if sorted(named) == sorted(names):
+        return labels[:, [named.index(name) for name in names]]
+    if labels.shape[1] != len(names):
+        raise DataError(
+            "labels",
+            expected=f"a column for each of {', '.join(map(repr, names))}",
+            found=f"{labels.shape[1]} of them",
+            remedy="Pass a table with a column for each label, empty where nobody knows.",
+        )
+    return labels
+
+
+def require_one_each(subject: str, values: Any, total: int) -> None:
+    """Check that there is one value for each of `total` inputs.
+
+    Raises
+    ------
+    DataError
+        If there are more or fewer.
+    """
+    if len(values) != total:
+        raise DataError(
+            subject,
+            expected=f"{total} values, one for each input",
+            found=str(len(values)),
+            remedy=f"Pass X and {subject} of the same length.",
+        )
+
+
 def labelled_rows(labels: np.ndarray) -> np.ndarray:
     """Return which examples (n,) have a label; with a table, at least one."""
     given = ~missing(labels)
-    return given if given.ndim == 1 else given.any(axis=1)
+    return given if given.ndim == 1 else np.any(given, axis=1)
 
 
 def label_table(labels: np.ndarray) -> np.ndarray:
