@@ -140,3 +140,9 @@ def test_a_full_disk_leaves_the_earlier_run_and_nothing_else(run, monkeypatch):
         write_run(run, config={"a": 2}, tensors={}, card="")
     assert read_run(run).config["a"] == 1
     assert [entry.name for entry in run.parent.iterdir()] == ["run"]
+
+
+def test_a_file_is_no_run(tmp_path):
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(RunError, match="found a file"):
+        read_run(tmp_path / "file.txt")

@@ -127,7 +127,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
     path = Path(folder)
     if not (path / CONFIG).is_file():
-        found = "a folder without config.json" if path.is_dir() else "no such folder"
+        found = "a folder without config.json" if path.is_dir() else "a file" if path.exists() else "no such folder"
         raise RunError(
             str(path),
             expected="the folder of a saved run",

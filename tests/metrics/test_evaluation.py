@@ -150,3 +150,9 @@ def test_the_dictionary_is_json_and_comes_back(classified):
     assert Evaluation.from_dict(plain).to_dict() == found.to_dict()
     assert plain["examples"] == 300
     assert set(plain["metrics"]["accuracy"]) == {"value", "low", "high"}
+
+
+def test_what_is_not_finite_is_none_in_json():
+    found = evaluate_regression([2.0, 2.0, 2.0], [1.0, 2.0, 3.0])
+    assert found.metrics["r2"].value == -np.inf
+    assert found.to_dict()["metrics"]["r2"]["value"] is None

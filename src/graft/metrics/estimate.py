@@ -20,8 +20,8 @@ class Estimate:
     high: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return the three numbers; NaN becomes None, which JSON can hold."""
-        return {name: None if np.isnan(v) else float(v) for name, v in vars(self).items()}
+        """Return the three numbers; what is not finite (R² of constant labels) becomes None, which JSON can hold."""
+        return {name: float(v) if np.isfinite(v) else None for name, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, float | None]) -> Self:
