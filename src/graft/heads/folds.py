@@ -16,14 +16,16 @@ from graft.errors import DataError
 from graft.heads.table import Table
 
 FOLDS = 5
+_STEPS = 2.0**30
 
 
 def identities(features: Table, *, random_state: int | None) -> np.ndarray:
     """Return a 64-bit hash of each row (n,), equal for equal rows.
 
-    The bit patterns b of the values as float64 are mixed and summed with random odd multipliers a, modulo 2^64:
-    :math:`h = \\sum_j a_j \\, m(b_j)`. Integer sums are exact, so the result depends neither on the row's position nor
-    on how a sum is split.
+    Each column is put on a grid of 2^30 steps between its extremes, so that neither units nor origin change the
+    result, and the steps q are mixed and summed with random odd multipliers a, modulo 2^64:
+    :math:`h = \\sum_j a_j \\, m(q_j)`. Integer sums are exact: the result depends neither on the row's position nor on
+    how a sum is split.
     """
     # A seed of None must still give the same folds on each call: heads are deterministic unless seeded otherwise.
     numbers = generator(0 if random_state is None else random_state)
@@ -33,22 +35,27 @@ def identities(features: Table, *, random_state: int | None) -> np.ndarray:
         table = sparse.csr_matrix(features, copy=True)
         table.sum_duplicates()
         table.eliminate_zeros()
-        products = _mixed(table.data) * multipliers[table.indices]
-        bounds = np.concatenate([[np.uint64(0)], np.cumsum(products, dtype=np.uint64)])
+        largest = abs(table).max(axis=0).toarray().ravel().astype(np.float64)
+        steps = np.rint(table.data / largest[table.indices] * _STEPS).astype(np.int64).view(np.uint64)
+        bounds = np.zeros(len(steps) + 1, dtype=np.uint64)
+        np.cumsum(_mixed(steps) * multipliers[table.indices], out=bounds[1:])
         return bounds[table.indptr[1:]] - bounds[table.indptr[:-1]]
+    low = features.min(axis=0).astype(np.float64)
+    width = features.max(axis=0).astype(np.float64) - low
+    scale = np.divide(_STEPS, width, out=np.zeros(columns), where=width > 0)
     result = np.empty(features.shape[0], dtype=np.uint64)
     # A block of rows at a time keeps the integer copy in the cache.
     rows = max(1, 2**18 // max(columns, 1))
     for first in range(0, len(result), rows):
-        block = _mixed(features[first : first + rows])
-        result[first : first + rows] = (block * multipliers).sum(axis=1, dtype=np.uint64)
+        steps = np.rint((features[first : first + rows] - low) * scale).astype(np.int64).view(np.uint64)
+        result[first : first + rows] = (_mixed(steps) * multipliers).sum(axis=1, dtype=np.uint64)
     return result
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    # Adding zero turns -0.0 into 0.0, which equals it.
-    bits = (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
-    return bits ^ (bits >> np.uint64(29))
+def _mixed(steps: np.ndarray) -> np.ndarray:
+    """Return integers whose sums no longer follow the sums of `steps`; zero stays zero."""
+    spread = steps * np.uint64(0x9E3779B97F4A7C15)
+    return spread ^ (spread >> np.uint64(29))
 
 
 def group_codes(identity: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -113,15 +120,12 @@ def fold_numbers(
     # the first folds).
     offset = np.repeat(np.add.reduceat(name[order], starts) % np.uint64(folds), sizes).astype(np.int64)
     dealt = (rank + offset) % folds
-    if codes is not None:
-        dealt = np.where(np.repeat(sizes, sizes) < 2, -1, dealt)
     result = np.empty(count, dtype=np.int64)
     result[order] = dealt
     fold = result[groups]
     if codes is None and count < 2:
         fold[:] = -1
     if codes is not None:
-        # A class can also hang on one group through groups that mix classes.
         for code in np.flatnonzero(_groups_per_class(groups, codes) < 2):
             fold[np.isin(groups, groups[codes == code])] = -1
     return fold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -35,8 +36,10 @@ class LogisticPath(ClassifierHead):
     Parameters
     ----------
     Cs : sequence of float
-        Inverse penalties to try, in ascending order; the path ends early once the log loss on held-out examples has
-        risen twice in a row without a gain in accuracy.
+        Inverse penalties to try, in ascending order.
+    patience : int, optional
+        The path ends once the log loss on held-out examples has risen this many times in a row without a gain in
+        accuracy: from there on it only over-fits. None tries every C.
     scaling : {"auto", "global", "columns", "none"}
         What is done to the features beforehand: see `graft.heads.training_set.location_and_scale`.
     class_weight : dict or "balanced", optional
@@ -73,12 +76,14 @@ class LogisticPath(ClassifierHead):
         self,
         *,
         Cs: Sequence[float] = STRENGTHS,
+        patience: int | None = 2,
         scaling: str = "auto",
         class_weight: dict | str | None = None,
         calibrate: bool = True,
         random_state: int | None = None,
     ) -> None:
         self.Cs = Cs
+        self.patience = patience
         self.scaling = scaling
         self.class_weight = class_weight
         self.calibrate = calibrate
@@ -93,7 +98,7 @@ class LogisticPath(ClassifierHead):
         scores: list[dict[str, float]] = []
         out_of_fold, starts, chosen = None, None, 0
         if training.can_cross_validate and (len(strengths) > 1 or self.calibrate):
-            logits, starts, scores = _cross_validate(table, training, strengths, outputs, exact)
+            logits, starts, scores = _cross_validate(table, training, strengths, outputs, exact, self.patience)
             chosen = best(scores)
             out_of_fold = logits[chosen]
         elif len(strengths) > 1:
@@ -145,13 +150,10 @@ def _loss(training: TrainingSet, weight: np.ndarray, dtype) -> Loss:
 
 
 def _cross_validate(
-    table: Table, training: TrainingSet, strengths: list[float], outputs: int, exact: bool
+    table: Table, training: TrainingSet, strengths: list[float], outputs: int, exact: bool, patience: int | None
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, float]]]:
     """Return for each strength the out-of-fold logits (n, K), the mean of the folds' solutions (r + 1, K), and the
     scores.
-
-    The path ends early once the log loss has risen twice in a row without a gain in accuracy: from there on it only
-    over-fits.
     """
     import torch
 
@@ -175,9 +177,10 @@ def _cross_validate(
         logits.append(two_columns(held) if outputs == 1 else held)
         starts.append(point.parameters.mean(dim=1).numpy())
         scores.append(classification_scores(logits[-1], training))
-        if len(scores) > 2:
-            losses = [score["log_loss"] for score in scores[-3:]]
-            if losses[0] < losses[1] < losses[2] and best(scores) <= len(scores) - 3:
+        if patience is not None and len(scores) > patience:
+            losses = [score["log_loss"] for score in scores[-patience - 1 :]]
+            rising = all(before < after for before, after in pairwise(losses))
+            if rising and best(scores) < len(scores) - patience:
                 break
     return logits, starts, scores
 

@@ -23,7 +23,7 @@ class Prototype(ClassifierHead):
 
     Features are scaled and centred first (the mean of all examples), then brought to length 1 (Snell, Swersky and
     Zemel, 2017, with the cosine of Vinyals et al., 2016). Nothing is tuned, so that one example per class is enough;
-    the out-of-fold logits leave each example's fold out of its own class mean.
+    the out-of-fold logits leave each example's fold out of all class means.
 
     Parameters
     ----------
@@ -73,14 +73,12 @@ class Prototype(ClassifierHead):
         self.log_share_ = np.log(totals / totals.sum())
         if not training.can_cross_validate:
             return Outcome(None, {"tried": []})
-        logits = _SHARPNESS * unit @ self.prototypes_.T + self.log_share_
-        # An example's own class without the examples of its fold in that class.
-        _, cell = np.unique(np.stack([training.fold, codes], axis=1), axis=0, return_inverse=True)
-        cell = cell.ravel()
-        together = sparse.csr_matrix((weight, (cell, np.arange(training.rows))), (cell.max() + 1, training.rows))
-        own = _unit(sums[codes] - np.asarray(together @ unit)[cell])
-        logits[np.arange(training.rows), codes] = _SHARPNESS * np.einsum("ij,ij->i", unit, own) + self.log_share_[codes]
-        logits[~training.held_out] = np.nan
+        logits = np.full((training.rows, training.classes), np.nan)
+        for fold in np.unique(training.fold[training.held_out]):
+            out = training.fold == fold
+            inside = sums - np.asarray(indicators[:, out] @ unit[out])
+            shares = totals - np.bincount(codes[out], weights=weight[out], minlength=training.classes)
+            logits[out] = _SHARPNESS * unit[out] @ _unit(inside).T + np.log(shares / shares.sum())
         return Outcome(logits, {"tried": [classification_scores(logits, training)]})
 
     def _logits(self, features: Table) -> np.ndarray:

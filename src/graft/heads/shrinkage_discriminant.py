@@ -24,10 +24,11 @@ class ShrinkageDiscriminant(ClassifierHead):
     and :math:`\mu = \mathrm{tr} W / (n d)`, the covariance is :math:`S = (1 - a) W / n + a \mu I` and the logits are
     :math:`m_k^T S^{-1} x - \frac12 m_k^T S^{-1} m_k + \log \pi_k`. Ledoit and Wolf's (2004) a is one of the candidates.
 
-    *Leave-one-out.* Up to a factor S is :math:`(W + \rho I) / n`, with :math:`\rho = n a \mu / (1 - a)`. Without
-    example i (weight w, class k of weight :math:`n_k`) the mean moves to :math:`m_k - \frac{w}{n_k - w} r`, with the
-    residual :math:`r = x_i - m_k`, and the scatter to :math:`W - \frac{w n_k}{n_k - w} r r^T`: a change of rank one,
-    whose inverse the Sherman-Morrison formula gives. At fixed ρ the result is exact.
+    *Leave-one-out.* Up to the factor :math:`1 - a`, S is :math:`(W + \rho I) / n` with
+    :math:`\rho = n a \mu / (1 - a)`. Without example i (weight w, class k of weight :math:`n_k`) the mean moves to
+    :math:`m_k - \frac{w}{n_k - w} r`, with the residual :math:`r = x_i - m_k`, and the scatter to
+    :math:`W - \frac{w n_k}{n_k - w} r r^T`: a change of rank one, whose inverse the Sherman-Morrison formula gives. At
+    fixed ρ the result is exact.
 
     Parameters
     ----------
@@ -97,23 +98,25 @@ class ShrinkageDiscriminant(ClassifierHead):
         if spread <= 1e-12:
             # One example per class (or copies of it): no scatter to shrink. The identity remains: the nearest mean,
             # in the scaled features.
-            candidates = [(1.0, total)]
+            candidates = [(1.0, total, 1.0)]
         else:
             candidates = []
             for shrinkage in self.shrinkages:
                 amount = ledoit_wolf(residuals, weight, columns) if shrinkage == "ledoit-wolf" else float(shrinkage)
                 amount = min(max(amount, 1e-3), 0.999)
-                candidates.append((amount, total * amount * spread / (1 - amount)))
+                candidates.append((amount, total * amount * spread / (1 - amount), 1 / (1 - amount)))
         geometry = Geometry(residuals @ basis, means @ basis, values, codes, weight, class_weights)
         held_out = training.can_cross_validate
-        left_out = [geometry.leave_out(ridge, training.groups) for _, ridge in candidates] if held_out else []
+        left_out = (
+            [geometry.leave_out(ridge, training.groups, gain=gain) for _, ridge, gain in candidates] if held_out else []
+        )
         scores = []
         for logits in left_out:
             logits[~training.held_out] = np.nan
             scores.append(classification_scores(logits, training))
         chosen = best(scores) if scores else len(candidates) // 2
-        self.shrinkage_, self.ridge_ = (float(value) for value in candidates[chosen])
-        directions = total * (means @ basis) / (values + self.ridge_)
+        self.shrinkage_, self.ridge_, gain = (float(value) for value in candidates[chosen])
+        directions = gain * total * (means @ basis) / (values + self.ridge_)
         offsets = -0.5 * np.einsum("kr,kr->k", directions, means @ basis) + np.log(class_weights / total)
         coefficients = (spectrum.basis @ (basis @ directions.T)) / training.scale[:, None]
         self.coef_ = np.ascontiguousarray(coefficients.T)
@@ -123,7 +126,7 @@ class ShrinkageDiscriminant(ClassifierHead):
             for at, score in enumerate(scores)
             if spread > 1e-12
         ]
-        out_of_fold = _without_folds(coordinates, training, self.ridge_) if left_out else None
+        out_of_fold = _without_folds(coordinates, training, self.ridge_, gain) if left_out else None
         return Outcome(out_of_fold, {"shrinkage": self.shrinkage_, "tried": tried})
 
     def _logits(self, features: Table) -> np.ndarray:
@@ -150,7 +153,7 @@ def ledoit_wolf(residuals: np.ndarray, weight: np.ndarray, columns: int) -> floa
     return min(max(noise, 0.0), distance) / distance if distance > 0 else 1.0
 
 
-def _without_folds(coordinates: np.ndarray, training: TrainingSet, ridge: float) -> np.ndarray:
+def _without_folds(coordinates: np.ndarray, training: TrainingSet, ridge: float, gain: float) -> np.ndarray:
     """Return the logits (n, K) of each example from those outside its fold, at the ridge ρ; NaN without a fold."""
     codes, weight = training.codes, training.weight
     assert codes is not None
@@ -167,7 +170,7 @@ def _without_folds(coordinates: np.ndarray, training: TrainingSet, ridge: float)
         )
         scatter = rooted.T @ rooted
         scatter[np.diag_indices_from(scatter)] += ridge
-        directions = own_weight.sum() * _solve_positive(scatter, means.T)
+        directions = gain * own_weight.sum() * _solve_positive(scatter, means.T)
         offsets = np.log(class_weights / class_weights.sum()) - 0.5 * np.einsum("kr,rk->k", means, directions)
         logits[~inside] = coordinates[~inside] @ directions + offsets
     return logits
@@ -205,19 +208,29 @@ class Geometry:
     weight: np.ndarray
     class_weights: np.ndarray
 
-    def leave_out(self, ridge: float, groups: np.ndarray) -> np.ndarray:
-        """Return the logits (n, K) of each example without the examples of its group, at the ridge ρ."""
+    def leave_out(self, ridge: float, groups: np.ndarray, *, gain: float = 1.0) -> np.ndarray:
+        """Return the logits (n, K) of each example without the examples of its group.
+
+        Parameters
+        ----------
+        ridge : float
+            ρ.
+        groups : ndarray (n,) of int
+            Examples of one group are left out together.
+        gain : float
+            Factor of the inverse covariance, 1 / (1 - a).
+        """
         inverse = (1 / (self.values + ridge)).astype(self.means.dtype)
-        logits = self._leave_one_out(inverse)
+        logits = self._leave_one_out(inverse, gain)
         _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         order = np.argsort(number, kind="stable")
         ends = np.cumsum(sizes)
         for group in np.flatnonzero(sizes > 1):
             rows = order[ends[group] - sizes[group] : ends[group]]
-            logits[rows] = self._leave_group_out(rows, inverse)
+            logits[rows] = self._leave_group_out(rows, inverse, gain)
         return logits
 
-    def _leave_one_out(self, inverse: np.ndarray) -> np.ndarray:
+    def _leave_one_out(self, inverse: np.ndarray, gain: float) -> np.ndarray:
         rows = np.arange(len(self.codes))
         weight, own = self.weight, self.class_weights[self.codes]
         # The only example of a class has no class left: its row is not used, its division must not fail.
@@ -237,9 +250,9 @@ class Geometry:
         along[rows, self.codes] -= shift * own_square
         total = self.class_weights.sum() - weight
         logits = point + factor * along * residual_point[:, None] - 0.5 * (quadratic + factor * along**2)
-        return logits * total[:, None] + self._log_priors(rows[:, None])
+        return gain * logits * total[:, None] + self._log_priors(rows[:, None])
 
-    def _leave_group_out(self, rows: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    def _leave_group_out(self, rows: np.ndarray, inverse: np.ndarray, gain: float) -> np.ndarray:
         means = self.means.copy()
         downdates = [self.residuals[rows] * np.sqrt(self.weight[rows])[:, None]]
         for code in np.unique(self.codes[rows]):
@@ -259,7 +272,7 @@ class Geometry:
         squares = np.einsum("kr,r,kr->k", means, inverse, means, optimize=True)
         squares += np.einsum("kq,qp,kp->k", mean_update, core, mean_update, optimize=True)
         total = self.class_weights.sum() - self.weight[rows].sum()
-        return total * (cross - 0.5 * squares) + self._log_priors(rows[None, :])[:1]
+        return gain * total * (cross - 0.5 * squares) + self._log_priors(rows[None, :])[:1]
 
     def _log_priors(self, sets: np.ndarray) -> np.ndarray:
         """Return log class shares without each set of rows, (sets, K)."""
