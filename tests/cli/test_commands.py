@@ -343,3 +343,73 @@ def test_a_full_disk_is_one_message(photos, photo_run, tmp_path, monkeypatch, re
     monkeypatch.setattr(os, "replace", full)
     assert "No space left" in refused("fit", photos, "--out", tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_of_a_multilabel_run_are_known_by_name(messages, tmp_path, graft, refused):
+    header, *rows = list(csv.reader(messages.open(encoding="utf-8")))
+    intent, urgency = header.index("intent"), header.index("urgency")
+    first = rows[0][intent]
+    with (tmp_path / "m.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "first", "urgent"])
+        table.writerows([row[0], int(row[intent] == first), int(row[urgency] == "high")] for row in rows)
+    words = [tmp_path / "m.csv", "--label", "first", "--label", "urgent"]
+    assert graft("fit", *words, "--out", tmp_path / "run")[0] == 0
+    given = graft("evaluate", tmp_path / "run", *words, "--json")
+    assert given[0] == 0
+    swapped = [tmp_path / "m.csv", "--label", "urgent", "--label", "first"]
+    assert graft("evaluate", tmp_path / "run", *swapped, "--json") == given
+    assert graft("evaluate", tmp_path / "run", tmp_path / "m.csv", "--json") == given
+    assert "'first', 'urgent'" in refused("evaluate", tmp_path / "run", tmp_path / "m.csv", "--label", "urgent")
+
+
+def test_predict_passes_over_labels_beside_numbers(tmp_path, graft, refused):
+    lines = [f"{place},{place % 7},{'low' if place < 20 else 'high'}" for place in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,size", *lines]))
+    assert graft("fit", tmp_path / "t.csv", "--out", tmp_path / "run")[0] == 0
+    assert graft("predict", tmp_path / "run", tmp_path / "t.csv", "--out", tmp_path / "p.csv")[0] == 0
+    (tmp_path / "wide.csv").write_text("a,b,c\n1,2,3\n4,5,6\n")
+    assert "found 3" in refused("predict", tmp_path / "run", tmp_path / "wide.csv", "--out", tmp_path / "q.csv")
+    assert not (tmp_path / "q.csv").exists()
+
+
+def test_a_network_for_other_inputs_is_refused(photos, messages, refused, tmp_path):
+    run = tmp_path / "run"
+    assert "efficientnet_lite0" in refused("fit", photos, "--backbone", "minilm", "--out", run)
+    assert "minilm" in refused("fit", messages, "--label", "intent", "--backbone", "efficientnet_lite0", "--out", run)
+    assert "efficientnet_lite0" in refused("embed", photos, "--backbone", "minilm", "--out", tmp_path / "f.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_encoded_photos_have_no_name_in_the_tables(photo_run, photos, tmp_path, graft):
+    import pyarrow as pa
+
+    rows = [{"image": {"bytes": path.read_bytes(), "path": None}} for path in sorted(photos.rglob("*.jpg"))[:3]]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "encoded.parquet")
+    assert graft("predict", photo_run, tmp_path / "encoded.parquet", "--out", tmp_path / "p.csv")[0] == 0
+    assert [row["input"] for row in csv.DictReader((tmp_path / "p.csv").open())] == [""] * 3
+
+
+def test_rejection_needs_classes_and_a_file(tmp_path, refused, graft, photo_run, photos):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    np.savez(tmp_path / "r.npz", X=X, y=X[:, 0] + 0.5)
+    assert graft("fit", tmp_path / "r.npz", "--out", tmp_path / "run")[0] == 0
+    assert "regression" in refused("predict", tmp_path / "run", tmp_path / "r.npz", "--reject", "0.1")
+    assert "a file" in refused("predict", photo_run, photos, "--out", tmp_path)
+
+
+def test_a_class_that_only_another_split_has_is_named_before_the_training(tmp_path, refused):
+    rows = [
+        f"{split},a message number {place},{label}"
+        for split, label in (("train", "a"), ("train", "b"), ("test", "c"))
+        for place in range(6)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["split,text,label", *rows]))
+    assert "'c'" in refused("fit", tmp_path / "t.csv", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_knows_the_label_column_of_the_fit(text_run, messages, graft):
+    named = graft("evaluate", text_run, messages, "--label", "intent", "--json")
+    assert named[0] == 0
+    assert graft("evaluate", text_run, messages, "--json") == named

@@ -252,7 +252,7 @@ def test_what_cannot_be_used_is_said():
         FeatureExtraction(head="logistics").fit(X, y)
     with pytest.raises(RequestError, match="efficientnet_lite0"):
         FeatureExtraction("eficientnet_lite0").fit(["a.jpg"], ["a"])
-    with pytest.raises(DataError, match="150 labels"):
+    with pytest.raises(DataError, match="150 values"):
         FeatureExtraction().fit(X, y[:-1])
     with pytest.raises(DataError, match="at least 2 classes"):
         FeatureExtraction().fit(X, np.zeros(150, dtype=int))
@@ -276,3 +276,42 @@ def test_leaves_are_told_apart_from_arrays():
     domain = leaves("scan", per_class=6, size=96)
     model = FeatureExtraction("efficientnet_lite0").fit(domain.inputs, domain.labels[:, 0])
     assert model.validation_.metrics["accuracy"].value > 0.5
+
+
+def test_paths_of_images_are_no_texts(minilm, photos):
+    with pytest.raises(DataError, match="paths of images"):
+        FeatureExtraction(minilm).fit(photos.inputs, photos.labels)
+
+
+def test_nothing_that_can_be_read_is_said(tmp_path):
+    with pytest.raises(UnreadableInputsError, match=r"nowhere\.jpg"):
+        FeatureExtraction("efficientnet_lite0").fit([str(tmp_path / "nowhere.jpg")] * 2, ["a", "b"])
+
+
+def test_the_score_compares_labels_as_python_does():
+    X, y = load_iris(return_X_y=True)
+    model = FeatureExtraction(head="discriminant").fit(X, y)
+    gaps = y.astype(float)
+    gaps[::5] = np.nan
+    assert model.score(X, y.astype(float)) == model.score(X, y) > 0.9
+    assert model.score(X, gaps) > 0.9
+    for wrong in (y[:-1], np.append(y, 0)):
+        with pytest.raises(DataError, match="150 values"):
+            model.evaluate(X, wrong)
+    with pytest.raises(DataError, match="sample_weight"):
+        FeatureExtraction(head="discriminant").fit(X, y, sample_weight=np.ones(151))
+
+
+def test_multilabel_columns_are_known_by_name(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 4))
+    Y = pd.DataFrame({"left": (X[:, 0] > 0).astype(int), "up": (X[:, 1] > 0).astype(int)})
+    model = FeatureExtraction().fit(X, Y)
+    assert model.classes_.tolist() == ["left", "up"]
+    model.save(tmp_path / "run")
+    back = graft.load(tmp_path / "run")
+    np.testing.assert_array_equal(back.predict_proba(X), model.predict_proba(X))
+    assert back.score(X, Y[["up", "left"]]) == model.score(X, Y) > 0.9
+    with pytest.raises(DataError, match="'left', 'up'"):
+        model.evaluate(X, Y["up"])
+    assert FeatureExtraction(task="multilabel").fit(X, Y["up"]).predict(X).shape == (80, 1)

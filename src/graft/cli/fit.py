@@ -22,6 +22,7 @@ from graft.cli.options import (
     read_data,
 )
 from graft.cli.show import counted, metric_rows, print_json, print_table
+from graft.errors import DataError
 
 
 def fit(
@@ -53,14 +54,13 @@ def fit(
     Given splits are kept: the model is fitted on train, and measured on val and test where there are such.
     """
     from graft._checks import one_of
+    from graft.data import check_classes, class_order, infer_task
     from graft.persistence import check_destination
 
     one_of("--technique", technique, ["auto", "feature-extraction"])
     check_destination(out)
     modality, domain = read_data(data, image=image, text=text, labels=label, group=group)
     if domain.labels is None:
-        from graft.errors import DataError
-
         raise DataError(
             data,
             expected="labelled examples",
@@ -71,19 +71,22 @@ def fit(
 
     train = domain.split("train") or domain
     if train is domain and domain.splits is not None:
-        from graft.errors import DataError
-
         raise DataError(
             data,
             expected="a split called train",
             found="none",
             remedy="Add a train split, or leave out the split column.",
         )
+    splits = {"validation": domain.split("val"), "test": domain.split("test")}
+    held_out = {key: part for key, part in splits.items() if part is not None}
+    if task == "classification" or (task == "auto" and infer_task(train.labels).kind == "classification"):
+        for key, part in held_out.items():  # before the training, not after it
+            check_classes(class_order(train.labels), part.labels, subject=f"labels of the {key} split")
     model = FeatureExtraction(
         network_for(modality, data, backbone),
         head=head,
         task=task,
-        label_names=domain.tasks or None,
+        label_names=domain.tasks or label,
         layer=chosen_layer(layer),
         pooling=pooling,
         views=views,
@@ -92,9 +95,8 @@ def fit(
     )
     model.fit(train.inputs, train.labels, groups=train.groups)
     measured = {"validation": model.validation_}
-    for split, key in (("val", "validation"), ("test", "test")):
-        if (held_out := domain.split(split)) is not None:
-            measured[key] = model.evaluate(held_out.inputs, held_out.labels, groups=held_out.groups)
+    for key, part in held_out.items():
+        measured[key] = model.evaluate(part.inputs, part.labels, groups=part.groups)
     cross_validated = domain.split("val") is None
     run = model.save(out)
     if json:
@@ -155,4 +157,4 @@ def _head_line(head: Any) -> str:
     if not found["lead"]:
         return f"{line}."
     unit = f"{100 * found['lead']:.1f} points" if found["score"] == "accuracy" else f"{found['lead']:.3g} squared error"
-    return f"{line}; the best leads the next by {unit}."
+    return f"{line};\n  the best leads the next by {unit}."

@@ -34,7 +34,7 @@ Pooling = Annotated[
     str | None, typer.Option(metavar="NAME", help="How positions become one vector, e.g. avg, cls, gem.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Make an unreadable input an error instead of leaving it out.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seeds everything that is drawn.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seeds everything that is drawn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 
 DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}

@@ -53,7 +53,7 @@ def predict(
         model.head_.ood_threshold(reject)  # a rate that cannot be is refused before the network runs
     modality = model.backbone_.modality
     # Labels are not needed, and a column of them may be empty; only beside numbers it must be told from the inputs.
-    unread = None if modality == "features" else []
+    unread: list[str] | None = None if modality == "features" else []
     domain = read_for(modality, data, image=image, text=text, labels=label or unread)
     found = model.predictions(domain.inputs)
     labels = found.labels.astype(object)
@@ -101,8 +101,11 @@ def evaluate(
     from graft.techniques import load
 
     model = load(run)
-    if model.task_.kind == "multilabel" and not data.endswith((".npz", ".npy")):
+    table = Path(data).is_file() and not data.endswith((".npz", ".npy"))
+    if model.task_.kind == "multilabel" and table:
         label = _columns_of(model, label)
+    elif model.task_.name and table:
+        label = label or [model.task_.name]
     domain = read_for(model.backbone_.modality, data, image=image, text=text, labels=label, group=group)
     domain = domain.split("test") or domain.split("val") or domain
     if domain.labels is None:

@@ -6,15 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-METRIC_TITLES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "log_loss": "log loss (nats)",
-    "ece": "calibration error",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R²",
-}
 _PERCENT = {"accuracy", "macro_f1", "ece"}
 
 
@@ -52,6 +43,8 @@ def counted(count: int, noun: str) -> str:
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return rows (title, value, interval) of the metrics of an evaluation."""
+    from graft.metrics import METRIC_TITLES
+
     rows = []
     for name, estimate in metrics.items():
         low, high = format_metric(name, estimate.low), format_metric(name, estimate.high)

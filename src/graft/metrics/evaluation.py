@@ -13,6 +13,16 @@ from graft.metrics.estimate import Estimate, Statistic, bootstrap
 
 CALIBRATION_BINS = 15
 
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log loss (nats)",
+    "ece": "calibration error",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -335,4 +345,5 @@ def _wilson(proportion: float, n: int) -> Estimate:
     z = 1.959963984540054
     centre = (proportion + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(proportion * (1 - proportion) / n + z**2 / (4 * n**2))
-    return Estimate(proportion, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Estimate(proportion, float(min(low, proportion)), float(max(high, proportion)))

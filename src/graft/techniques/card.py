@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from graft.metrics import METRIC_TITLES
+
 _TAGS = {
     ("image", "classification"): "image-classification",
     ("image", "multilabel"): "image-classification",
@@ -14,15 +16,6 @@ _TAGS = {
     ("features", "multilabel"): "tabular-classification",
     ("features", "regression"): "tabular-regression",
 }
-_TITLES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "log_loss": "log loss (nats)",
-    "ece": "calibration error",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R²",
-}
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -31,7 +24,7 @@ def model_card(config: Mapping[str, Any]) -> str:
     Parameters
     ----------
     config : mapping
-        The run's configuration, as `graft.techniques.saved.save` makes it.
+        The run's configuration, as `graft.techniques.saving.save` makes it.
     """
     backbone, task, validation = config["backbone"], config["task"], config["validation"]
     front = ["---", "library_name: graft", "tags:", "- transfer-learning", f"- {config['technique']}"]
@@ -63,7 +56,7 @@ def model_card(config: Mapping[str, Any]) -> str:
             low, high = estimate["low"], estimate["high"]
             interval = "" if low is None else f"{low:.4f} to {high:.4f}"
             value = "" if estimate["value"] is None else f"{estimate['value']:.4f}"
-            body.append(f"| {_TITLES.get(name, name)} | {value} | {interval} |")
+            body.append(f"| {METRIC_TITLES.get(name, name)} | {value} | {interval} |")
         body.append("")
     body += [
         "```python",

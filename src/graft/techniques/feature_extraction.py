@@ -39,8 +39,8 @@ class FeatureExtraction(Technique):
         ``"auto"`` tells from the labels: numbers with fractions are a regression, a table of 0 and 1 is multi-label,
         everything else a classification.
     label_names : sequence of str, optional
-        Multi-label: what the columns of the label table are called; by default the columns of a data frame, or their
-        positions.
+        What the label column, or each column of a multi-label table, is called; by default the columns of a data
+        frame, or their positions.
     layer, pooling : optional
         Where in the network the features are taken and how positions become one vector; see `load_backbone`.
     views : int
@@ -55,8 +55,8 @@ class FeatureExtraction(Technique):
         Inputs per forward pass; chosen by default.
     device : str, optional
         Where the network runs; by default the best device here.
-    precision : {"auto", "fp32", "bf16"}
-        The precision of the frozen network; ``"auto"`` takes bf16 where that is faster and agrees.
+    precision : {"auto", "float32", "bfloat16"}
+        The precision of the frozen network; ``"auto"`` takes bfloat16 where the device has it and it agrees.
     store : bool or path
         Whether (and where) features are kept on disk.
     random_state : int or None
@@ -209,16 +209,17 @@ class FeatureExtraction(Technique):
         if isinstance(self.backbone, Backbone):
             chosen = (self.layer, self.pooling) != (None, None)
             return self.backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else self.backbone
-        return load_backbone(self.backbone, layer=self.layer, pooling=self.pooling)
+        return load_backbone(self.backbone, layer=self.layer, pooling=self.pooling, device=self.device)
 
     def _task(self, labels: np.ndarray, columns: Any) -> Task:
         names = tuple(str(name) for name in (columns if self.label_names is None else self.label_names))
+        name = names[0] if len(names) == 1 else ""
         if self.task == "auto":
-            return infer_task(labels, columns=names)
+            return infer_task(labels, name=name, columns=names if labels.ndim == 2 else ())
         if self.task == "regression":
-            return Task("", "regression")
+            return Task(name, "regression")
         if self.task == "classification":
-            return Task("", "classification", class_order(labels))
+            return Task(name, "classification", class_order(labels))
         positions = range(labels.shape[1] if labels.ndim == 2 else 1)
         return Task("", "multilabel", names or tuple(str(position) for position in positions))
 
