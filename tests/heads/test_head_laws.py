@@ -240,3 +240,15 @@ def test_an_unknown_head_is_refused_with_the_nearest_name():
         make_head("auto", "regresion")
     with pytest.raises(RequestError, match="scaling"):
         head_class("logistic")(scaling="col").fit(*blobs())
+
+
+@pytest.mark.parametrize("columns", [4, 40])
+def test_foreign_is_another_direction_in_an_embedding_and_another_place_in_a_table(columns):
+    numbers = np.random.default_rng(0)
+    X = numbers.normal(size=(200, columns)) + 4 * np.eye(2, columns)[np.arange(200) % 2]
+    head = make_head("prototype").fit(X, np.arange(200) % 2)
+    near, far = X + 0.1 * numbers.normal(size=X.shape), 50 * X
+    assert (head.ood_score(far) > head.ood_threshold(0.05)).mean() > 0.95
+    assert (head.ood_score(near) > head.ood_threshold(0.05)).mean() < 0.1
+    turned = X[:, ::-1]
+    assert np.median(head.ood_score(turned)) > np.median(head.novelty_scores_)

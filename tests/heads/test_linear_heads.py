@@ -34,7 +34,7 @@ def test_reaches_scikit_learns_objective(classes, C):
     X, y = data(classes=classes)
     weight = np.random.default_rng(1).uniform(0.2, 3, size=len(y))
     ours = LogisticPath(Cs=[C], scaling="none").fit(X, y, sample_weight=weight)
-    peer = LogisticRegression(C=C, tol=1e-10, max_iter=20_000).fit(X, y, sample_weight=weight)
+    peer = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(X, y, sample_weight=weight)
     reached = objective(ours.coef_, ours.intercept_, X, y, C, weight)
     assert reached <= objective(peer.coef_, peer.intercept_, X, y, C, weight) * (1 + 1e-9)
     np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=2e-3, atol=2e-3)
@@ -50,7 +50,7 @@ def test_float32_reaches_the_objective_to_one_in_a_hundred_thousand(monkeypatch)
     y = np.arange(1500) % 15
     X = (centers[y] + 4 * numbers.normal(size=(1500, 64))).astype(np.float32)
     ours = LogisticPath(Cs=[0.01], scaling="none").fit(X, y)
-    peer = LogisticRegression(C=0.01, tol=1e-7, max_iter=5000).fit(X.astype(float), y)
+    peer = LogisticRegression(C=0.01, solver="newton-cholesky", tol=1e-9).fit(X.astype(float), y)
     weight = np.ones(len(y))
     reached = objective(ours.coef_, ours.intercept_, X.astype(float), y, 0.01, weight)
     assert reached <= objective(peer.coef_, peer.intercept_, X.astype(float), y, 0.01, weight) * (1 + 1e-5)
@@ -69,7 +69,7 @@ def test_out_of_fold_logits_are_those_of_refits(classes):
     fold = fold_numbers(identity, group_codes(identity, None), y)
     for number in range(5):
         out = fold == number
-        peer = LogisticRegression(C=3.0, tol=1e-10, max_iter=20_000).fit(Z[~out], y[~out])
+        peer = LogisticRegression(C=3.0, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(Z[~out], y[~out])
         theirs, own = peer.decision_function(Z[out]), head.out_of_fold_[out]
         if classes == 2:
             np.testing.assert_allclose(own[:, 1] - own[:, 0], theirs, atol=1e-4)
@@ -116,7 +116,9 @@ def test_multi_label_equals_one_path_per_label_and_skips_what_is_missing():
     head = MultiLabelLogistic(Cs=[2.0], scaling="none").fit(X, Y)
     for label in range(3):
         there = ~np.isnan(Y[:, label])
-        peer = LogisticRegression(C=2.0, tol=1e-10, max_iter=20_000).fit(X[there], Y[there, label])
+        peer = LogisticRegression(C=2.0, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(
+            X[there], Y[there, label]
+        )
         np.testing.assert_allclose(head.coef_[label], peer.coef_[0], rtol=1e-4, atol=1e-4)
         assert np.array_equal(np.isnan(head.out_of_fold_[:, label]), ~there)
 

