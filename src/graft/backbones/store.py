@@ -33,6 +33,8 @@ DEFAULT_BOUND = 20 * 2**30
 # Shards of a space are merged when there are more than this, up to this many bytes in one.
 _MANY_SHARDS = 32
 _MERGED_BYTES = 256 * 2**20
+# How often a lookup starts over because other processes merged what it was reading.
+_MOST_LOOKS = 5
 # A temporary file that is older than this many seconds was left by a process that died.
 _STALE = 24 * 3600.0
 
@@ -172,7 +174,19 @@ class FeatureStore:
         if not keys:
             return found, features
         asked = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
-        for shard in self._shards(space):
+        names = self._names(space)
+        for _ in range(_MOST_LOOKS):
+            self._look(self._shards(space, names), asked, found, features)
+            before, names = names, self._names(space)
+            # Another process may have merged shards while this one looked: what was in them now stands in a new one.
+            if found.all() or names == before:
+                break
+        features[~found] = 0
+        return found, features
+
+    def _look(self, shards: Sequence[Shard], asked: np.ndarray, found: np.ndarray, features: np.ndarray) -> None:
+        """Fill in, of the keys that were not found yet, those that are in `shards`."""
+        for shard in shards:
             missing = np.flatnonzero(~found)
             if not len(missing):
                 break
@@ -185,11 +199,9 @@ class FeatureStore:
                 os.utime(shard.path)
             except (OSError, ValueError):
                 # Removed by another process, or damaged: the features are computed again.
-                self._open[space.key][shard.path.name] = None
+                self._open[shard.path.parent.name][shard.path.name] = None
                 continue
             found[rows] = True
-        features[~found] = 0
-        return found, features
 
     def write(self, space: Space, keys: Sequence[bytes], features: np.ndarray) -> None:
         """Keep features; where that cannot be done (a full disk), warn once and go on without.
@@ -293,14 +305,17 @@ class FeatureStore:
         self._open.clear()
         return freed
 
-    def _shards(self, space: Space) -> list[Shard]:
-        """Return the space's whole shards; those seen before are not opened again."""
-        known = self._open.setdefault(space.key, {})
+    def _names(self, space: Space) -> set[str]:
+        """Return the names of the space's shards as they stand."""
         try:
             with os.scandir(self._base / space.key) as files:
-                names = {file.name for file in files if file.name.endswith(".features")}
+                return {file.name for file in files if file.name.endswith(".features")}
         except OSError:
-            names = set()
+            return set()
+
+    def _shards(self, space: Space, names: set[str]) -> list[Shard]:
+        """Return the whole shards of those `names`; those seen before are not opened again."""
+        known = self._open.setdefault(space.key, {})
         for name in set(known) - names:
             del known[name]
         for name in names - set(known):
@@ -314,7 +329,7 @@ class FeatureStore:
 
     def _merge(self, space: Space) -> None:
         """Put many small shards into one; the old ones are removed once the new one stands."""
-        shards = self._shards(space)
+        shards = self._shards(space, self._names(space))
         row_bytes = KEY_BYTES + 4 * space.feature_dim
         small = [shard for shard in shards if len(shard.keys) * row_bytes < _MERGED_BYTES // 4]
         if len(small) <= _MANY_SHARDS:

@@ -72,7 +72,7 @@ def predict(
         print_json(facts)
         return
     print(f"Predicted {counted(len(found.rows), 'input')}; the table is {path}.")
-    if model.task_.kind == "classification":
+    if model.task_.kind == "classification" and not rejected.all():
         values, counts = np.unique(labels[~rejected].astype(str), return_counts=True)
         order = np.argsort(-counts, kind="stable")[:20]
         print_table(("predicted", "inputs"), [(values[i], str(counts[i])) for i in order])
