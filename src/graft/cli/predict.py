@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from graft.cli.options import Data, Group, Image, Json, Label, Run, Text, read_for
@@ -15,6 +14,8 @@ from graft.cli.show import counted, input_cell, metric_rows, print_json, print_t
 from graft.errors import DataError, RequestError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from graft.data import Domain
 
 
@@ -37,6 +38,8 @@ def predict(
     The table has a row per input: label, probability per class, out-of-distribution score, and an error where the
     input could not be read.
     """
+    import numpy as np
+
     from graft.techniques import load
 
     path = Path(out)
@@ -146,6 +149,8 @@ def _share(value: float | None) -> str:
 
 
 def _confusions(found: Any, most: int = 5) -> list[tuple[str, str, str]]:
+    import numpy as np
+
     wrong = found.confusion - np.diag(np.diag(found.confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [(*np.unravel_index(place, wrong.shape), wrong.flat[place]) for place in order if wrong.flat[place]]
@@ -154,6 +159,8 @@ def _confusions(found: Any, most: int = 5) -> list[tuple[str, str, str]]:
 
 def _write_predictions(path: Path, domain: Domain, model: Any, found: Any, labels: np.ndarray) -> None:
     """Write the table beside its place and move it there, so that it is whole or not there."""
+    import numpy as np
+
     task = model.task_
     outputs = [f"prediction_{name}" for name in task.classes] if task.kind == "multilabel" else ["prediction"]
     scores = [f"p_{name}" for name in task.classes] if found.probabilities is not None else []
