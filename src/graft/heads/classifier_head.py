@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Self, final
 
@@ -15,12 +16,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from graft._checks import number, one_of
+from graft._runtime import threads_per_operation
 from graft.errors import DataError
 from graft.heads.calibration import fit_temperature, softmax
 from graft.heads.novelty import fit_novelty, novelty_score, threshold
 from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet, apply_scaling, prepare
 
+# Below this many products of an example, a feature and a class, one thread does the work.
+_SMALL = 1_000_000
 SCALINGS = ("auto", "global", "columns", "none")
 
 
@@ -114,7 +118,10 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
             scaling=self.scaling,
             random_state=self.random_state,
         )
-        outcome = self._adopt(training)
+        # Small products only wait for each other when they are divided, and for long where the cores are busy.
+        small = X.shape[0] * X.shape[1] * len(self.classes_) < _SMALL
+        with threads_per_operation(1) if small else nullcontext():
+            outcome = self._adopt(training)
         if outcome.finish is not None:
             outcome.finish()
         self.novelty_rows_, self.novelty_scores_ = fit_novelty(training)
