@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from graft._checks import number, one_of
+from graft._checks import one_of
 from graft._runtime import threads_per_operation
 from graft.errors import DataError
 from graft.heads.calibration import fit_temperature, softmax
-from graft.heads.novelty import fit_novelty, novelty_score, threshold
+from graft.heads.head import SCALINGS, Head
+from graft.heads.novelty import fit_novelty
 from graft.heads.table import Table
-from graft.heads.training_set import TrainingSet, apply_scaling, prepare
+from graft.heads.training_set import TrainingSet, prepare
 
 # Below this many products of an example, a feature and a class, one thread does the work.
 _SMALL = 1_000_000
-SCALINGS = ("auto", "global", "columns", "none")
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,14 @@ class Outcome:
     finish: Callable[[], None] | None = None
 
 
-class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
+class ClassifierHead(ClassifierMixin, Head):
     """A classifier on features, with calibrated probabilities and a score for foreign inputs.
 
     Abstract: a head provides ``_solve`` and ``_logits`` and its options; everything a user calls stands here, final.
     """
 
-    scaling: str
     class_weight: dict | str | None
     calibrate: bool
-    random_state: int | None
 
     @abstractmethod
     def _solve(self, training: TrainingSet) -> Outcome:
@@ -162,57 +159,8 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):
         return softmax(self._logits(self._checked(X)) / self.temperature_)
 
     @final
-    def predict(self, X, reject: float | None = None) -> np.ndarray:
-        """Return the most probable label of each input (n,).
-
-        Parameters
-        ----------
-        X : array or sparse matrix (n, d)
-            Features.
-        reject : float in (0, 1), optional
-            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training
-            examples get None for a label, in an array of objects.
-        """
-        features = self._checked(X)
-        labels = self.classes_[self._logits(features).argmax(axis=1)]
-        if reject is None:
-            return labels
-        limit = self.ood_threshold(reject)
-        answers = labels.astype(object)
-        answers[self._novelty(features) > limit] = None
-        return answers
-
-    @final
-    def ood_score(self, X) -> np.ndarray:
-        """Return how foreign each input is (n,): its mean distance to the nearest training examples."""
-        return self._novelty(self._checked(X))
-
-    @final
-    def ood_threshold(self, rate: float) -> float:
-        """Return the score that a fraction `rate` at most of inputs like the training examples exceeds."""
-        check_is_fitted(self)
-        return threshold(self.novelty_scores_, number("reject", rate, low=0.0, high=1.0, open_low=True))
-
-    @final
-    def _checked(self, X) -> Table:
-        check_is_fitted(self)
-        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
-
-    @final
-    def _scaled(self, features: Table) -> np.ndarray:
-        """Return scaled features, dense."""
-        scaled = apply_scaling(features, self.location_, self.scale_)
-        return scaled.toarray() if sparse.issparse(scaled) else scaled
-
-    @final
-    def _novelty(self, features: Table) -> np.ndarray:
-        scaled = apply_scaling(features, self.location_, self.scale_)
-        return novelty_score(scaled, self.novelty_rows_)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+    def _answers(self, features: Table) -> np.ndarray:
+        return self.classes_[self._logits(features).argmax(axis=1)]
 
 
 def _class_weights(class_weight: dict | str, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Self, final
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from graft._checks import number, one_of
-from graft.heads.classifier_head import SCALINGS
+from graft._checks import one_of
 from graft.heads.folds import fold_numbers
+from graft.heads.head import SCALINGS, Head
 from graft.heads.label_table import encode, label_table, missing, value_weights
-from graft.heads.novelty import fit_novelty, novelty_score, threshold
+from graft.heads.novelty import fit_novelty
 from graft.heads.table import Table
-from graft.heads.training_set import TrainingSet, apply_scaling, prepare
+from graft.heads.training_set import TrainingSet, prepare
 
 
-class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):
+class MultiLabelHead(ClassifierMixin, Head):
     """Several two-valued labels on features, each of which may be missing, with a score for foreign inputs.
 
     Abstract: a head provides ``_solve`` and ``_label_logits`` and its options.
     """
 
-    scaling: str
     class_weight: dict | str | None
     calibrate: bool
-    random_state: int | None
     temperature_: np.ndarray
 
     @abstractmethod
@@ -113,25 +111,9 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):
         return np.hstack([1 - probability, probability]) if self.single_label_ else probability
 
     @final
-    def predict(self, X, reject: float | None = None) -> np.ndarray:
-        """Return the more probable value of each label, (n, labels) or (n,).
-
-        Parameters
-        ----------
-        X : array or sparse matrix (n, d)
-            Features.
-        reject : float in (0, 1), optional
-            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training
-            examples get None.
-        """
-        features = self._checked(X)
+    def _answers(self, features: Table) -> np.ndarray:
         answers = self.classes_[(self._label_logits(features) > 0).astype(int)]
-        answers = answers[:, 0] if self.single_label_ else answers
-        if reject is None:
-            return answers
-        answers = answers.astype(object)
-        answers[self._novelty(features) > self.ood_threshold(reject)] = None
-        return answers
+        return answers[:, 0] if self.single_label_ else answers
 
     @final
     def score(self, X, y, sample_weight=None) -> float:
@@ -143,29 +125,8 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):
         share = present * (weight if table.ndim == 1 else weight[:, None])
         return float((right * share).sum() / share.sum())
 
-    @final
-    def ood_score(self, X) -> np.ndarray:
-        """Return how foreign each input is (n,): its mean distance to the nearest training examples."""
-        return self._novelty(self._checked(X))
-
-    @final
-    def ood_threshold(self, rate: float) -> float:
-        """Return the score that a fraction `rate` at most of inputs like the training examples exceeds."""
-        check_is_fitted(self)
-        return threshold(self.novelty_scores_, number("reject", rate, low=0.0, high=1.0, open_low=True))
-
-    @final
-    def _checked(self, X) -> Table:
-        check_is_fitted(self)
-        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
-
-    @final
-    def _novelty(self, features: Table) -> np.ndarray:
-        return novelty_score(apply_scaling(features, self.location_, self.scale_), self.novelty_rows_)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         tags.classifier_tags.multi_class = False
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True

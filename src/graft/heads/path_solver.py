@@ -119,6 +119,7 @@ def _torch_csr(table: sparse.csr_matrix, dtype: torch.dtype) -> torch.Tensor:
             torch.from_numpy(table.indices.astype(np.int64)),
             torch.from_numpy(table.data).to(dtype),
             size=table.shape,
+            check_invariants=False,  # SciPy's matrix is one; without a word on it torch warns the user
         )
 
 

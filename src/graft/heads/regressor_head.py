@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Self, final
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from graft._checks import number, one_of
+from graft._checks import one_of
 from graft.errors import DataError
-from graft.heads.classifier_head import SCALINGS, Outcome
-from graft.heads.novelty import fit_novelty, novelty_score, threshold
+from graft.heads.classifier_head import Outcome
+from graft.heads.head import SCALINGS, Head
+from graft.heads.novelty import fit_novelty
 from graft.heads.table import Table
-from graft.heads.training_set import TrainingSet, apply_scaling, prepare
+from graft.heads.training_set import TrainingSet, prepare
 
 
-class RegressorHead(RegressorMixin, BaseEstimator, ABC):
+class RegressorHead(RegressorMixin, Head):
     """A regressor on features, for one or several outputs, with a score for foreign inputs.
 
     Abstract: a head provides ``_solve`` and ``_values`` and its options. Both see targets of mean 0 and variance 1.
     """
-
-    scaling: str
-    random_state: int | None
 
     @abstractmethod
     def _solve(self, training: TrainingSet) -> Outcome:
@@ -111,60 +108,15 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):
         return outcome
 
     @final
-    def predict(self, X, reject: float | None = None) -> np.ndarray:
-        """Return predictions (n,) or (n, outputs).
-
-        Parameters
-        ----------
-        X : array or sparse matrix (n, d)
-            Features.
-        reject : float in (0, 1), optional
-            The false-alarm rate: inputs that are more foreign than all but this fraction of inputs like the training
-            examples get None, in an array of objects.
-        """
-        features = self._checked(X)
-        values = self._in_users_units(self._values(features))
-        if reject is None:
-            return values
-        limit = self.ood_threshold(reject)
-        answers = values.astype(object)
-        answers[self._novelty(features) > limit] = None
-        return answers
-
-    @final
-    def ood_score(self, X) -> np.ndarray:
-        """Return how foreign each input is (n,): its mean distance to the nearest training examples."""
-        return self._novelty(self._checked(X))
-
-    @final
-    def ood_threshold(self, rate: float) -> float:
-        """Return the score that a fraction `rate` at most of inputs like the training examples exceeds."""
-        check_is_fitted(self)
-        return threshold(self.novelty_scores_, number("reject", rate, low=0.0, high=1.0, open_low=True))
+    def _answers(self, features: Table) -> np.ndarray:
+        return self._in_users_units(self._values(features))
 
     @final
     def _in_users_units(self, values: np.ndarray) -> np.ndarray:
         result = values * self.target_scale_ + self.target_location_
         return result[:, 0] if self.single_output_ else result
 
-    @final
-    def _checked(self, X) -> Table:
-        check_is_fitted(self)
-        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
-
-    @final
-    def _scaled(self, features: Table) -> np.ndarray:
-        """Return scaled features, dense."""
-        scaled = apply_scaling(features, self.location_, self.scale_)
-        return scaled.toarray() if sparse.issparse(scaled) else scaled
-
-    @final
-    def _novelty(self, features: Table) -> np.ndarray:
-        scaled = apply_scaling(features, self.location_, self.scale_)
-        return novelty_score(scaled, self.novelty_rows_)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         tags.target_tags.multi_output = True
         return tags
