@@ -11,9 +11,10 @@ from typing import Any
 # The module of each name, imported when asked for: the methods on arrays need no torch.
 _MODULES = {
     "Alignment": "alignment",
+    "GeodesicFlowKernel": "geodesic_flow",
 }
 
-__all__ = ["Alignment"]
+__all__ = ["Alignment", "GeodesicFlowKernel"]
 
 
 def __getattr__(name: str) -> Any:
