@@ -41,6 +41,62 @@ class DomainPair:
     target_codes: np.ndarray
 
 
+def domain_pair(
+    estimator: BaseEstimator, X: Any, y: Any, target: Any, target_labels: Any, *, labelled: bool
+) -> DomainPair:
+    """Return the checked arguments of a ``fit`` (as in `Alignment.fit`), and note the columns on the estimator.
+
+    Parameters
+    ----------
+    labelled : bool
+        Whether the labels are used; otherwise they are not even looked at.
+    """
+    X = validate_data(estimator, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+    source = _dense("X", X)
+    if target is None:
+        goal = source
+    else:
+        goal = check_array(
+            target,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=2,
+            estimator=estimator,
+            input_name="target",
+        )
+        if goal.shape[1] != source.shape[1]:
+            raise DataError(
+                "target",
+                expected=f"the source's {source.shape[1]} columns",
+                found=f"{goal.shape[1]} columns",
+                remedy="Compute the features of both domains in the same way.",
+            )
+        goal = _dense("target", goal)
+    classes, source_codes = None, None
+    target_codes = np.full(len(goal), -1)
+    if labelled:
+        y = _check_y(y, estimator=estimator)
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        classes, source_codes = np.unique(y, return_inverse=True)
+        if target_labels is not None:
+            target_codes = _label_codes(target_labels, classes, len(goal))
+    return DomainPair(
+        source.astype(np.float64, copy=False),
+        goal.astype(np.float64, copy=False),
+        classes,
+        source_codes,
+        target_codes,
+    )
+
+
+def checked_features(estimator: BaseEstimator, X: Any) -> np.ndarray:
+    """Return what a fitted estimator is asked about, checked and dense, in its own precision."""
+    check_is_fitted(estimator)
+    X = validate_data(estimator, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+    return _dense("X", X)
+
+
 class Alignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Maps a source and a target domain to where they look alike.
 
@@ -93,43 +149,7 @@ class Alignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             If the domains have different columns, labels are of another length than their inputs, or a target label
             does not occur in the source.
         """
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
-        source = _dense("X", X)
-        if target is None:
-            goal = source
-        else:
-            goal = check_array(
-                target,
-                accept_sparse="csr",
-                dtype=[np.float64, np.float32],
-                ensure_min_samples=2,
-                estimator=self,
-                input_name="target",
-            )
-            if goal.shape[1] != source.shape[1]:
-                raise DataError(
-                    "target",
-                    expected=f"the source's {source.shape[1]} columns",
-                    found=f"{goal.shape[1]} columns",
-                    remedy="Compute the features of both domains in the same way.",
-                )
-            goal = _dense("target", goal)
-        classes, source_codes = None, None
-        target_codes = np.full(len(goal), -1)
-        if self._needs_labels:
-            y = _check_y(y, estimator=self)
-            check_consistent_length(X, y)
-            check_classification_targets(y)
-            classes, source_codes = np.unique(y, return_inverse=True)
-            if target_labels is not None:
-                target_codes = _label_codes(target_labels, classes, len(goal))
-        pair = DomainPair(
-            source.astype(np.float64, copy=False),
-            goal.astype(np.float64, copy=False),
-            classes,
-            source_codes,
-            target_codes,
-        )
+        pair = domain_pair(self, X, y, target, target_labels, labelled=self._needs_labels)
         self._n_features_out = self._solve(pair)
         return self
 
@@ -153,9 +173,7 @@ class Alignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self.fit(X, y, target=target, target_labels=target_labels).transform_source(X)
 
     def _mapped(self, X, mapping) -> np.ndarray:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
-        features = _dense("X", X)
+        features = checked_features(self, X)
         return mapping(features.astype(np.float64, copy=False)).astype(features.dtype, copy=False)
 
     def __sklearn_tags__(self):
