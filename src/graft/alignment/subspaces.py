@@ -82,7 +82,8 @@ def agreeing_directions(source: np.ndarray, target: np.ndarray) -> int:
     The subspace disagreement measure of Gong, Shi, Sha and Grauman (2012, equation 9):
     :math:`D(k) = \frac12 (\sin\alpha_k + \sin\beta_k)` with the largest angles of the first k source and target
     directions to the first k directions of both domains together; the smallest k with :math:`D(k) = 1` is the number
-    of directions of which each is still of use to the other. Where no k reaches 1 (within 1e-3), all are, as many as both domains have.
+    of directions of which each is still of use to the other. Where no k reaches 1 (within 1e-3), all are, as many as
+    both domains have.
     """
     limit = min(*source.shape, *target.shape, _MOST)
     bases = [principal_directions(each, limit) for each in (source, target, np.concatenate([source, target]))]
