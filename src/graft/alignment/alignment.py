@@ -108,7 +108,7 @@ class Alignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     source.
     """
 
-    _n_features_out: int
+    n_outputs_: int
 
     @abstractmethod
     def _solve(self, pair: DomainPair) -> int:
@@ -150,7 +150,7 @@ class Alignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             does not occur in the source.
         """
         pair = domain_pair(self, X, y, target, target_labels, labelled=self._needs_labels)
-        self._n_features_out = self._solve(pair)
+        self.n_outputs_ = self._solve(pair)
         return self
 
     @final
@@ -167,10 +167,14 @@ class Alignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def fit_transform(self, X, y=None, *, target=None, target_labels=None) -> np.ndarray:
         """Fit, and return the representation (n_s, k) of the *source*.
 
-        scikit-learn's own would return ``transform`` of it, as if the source were target inputs. A step that follows in
-        a pipeline is to be fitted on labelled inputs, and these are the source.
+        The mixin of scikit-learn would return ``transform`` of it, as if the source were target inputs; but a step that
+        follows in a pipeline is to be fitted on labelled inputs, and these are the source.
         """
         return self.fit(X, y, target=target, target_labels=target_labels).transform_source(X)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_outputs_
 
     def _mapped(self, X, mapping) -> np.ndarray:
         features = checked_features(self, X)

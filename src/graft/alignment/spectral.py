@@ -1,0 +1,118 @@
+"""The generalised eigenproblem of transfer components: solved symmetrically, and only for the wanted components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from scipy.linalg import eigh
+
+# Up to this side a symmetric matrix is decomposed as a whole; above it by a block Krylov method, whose blocks are
+# matrix products while a decomposition spends its time in matrix-vector products.
+_DENSE_SIDE = 1000
+_BLOCK = 64
+# A Ritz pair is accepted when its residual is this small beside the smallest wanted eigenvalue.
+_TOLERANCE = 1e-7
+
+
+@final
+class ComponentProblem:
+    r"""Directions of large variance in which given contrasts of the rows are small.
+
+    With coordinates :math:`F` (n, r) of centred rows and contrasts :math:`E` (n, q), q small,
+
+    .. math:: \max_W \operatorname{tr} W^T F^T F W
+        \quad\text{subject to}\quad W^T (F^T E E^T F + \lambda I) W = I
+
+    Its solution is the first k eigenvectors of :math:`F^T F w = \theta (F^T E E^T F + \lambda I) w`, by descending
+    :math:`\theta`. The right-hand matrix :math:`B = \lambda I + V V^T` with :math:`V = F^T E = U S Z^T` differs from a
+    multiple of the identity in at most q directions, which gives its inverse root at once,
+
+    .. math:: B^{-1/2} = \lambda^{-1/2} (I - U (I - \sqrt{\lambda / (\lambda + S^2)}) U^T),
+
+    and with it a symmetric problem with the same eigenvalues, :math:`B^{-1/2} F^T F B^{-1/2} v = \theta v`,
+    :math:`w = B^{-1/2} v`.
+
+    Parameters
+    ----------
+    coordinates : ndarray (n, r)
+        F.
+    """
+
+    def __init__(self, coordinates: np.ndarray) -> None:
+        self.coordinates = coordinates
+
+    @cached_property
+    def _scatter(self) -> np.ndarray:
+        return self.coordinates.T @ self.coordinates
+
+    def solve(
+        self, contrasts: np.ndarray, *, ridge: float, count: int, start: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return W (r, k) and the eigenvalues (k,), descending.
+
+        Parameters
+        ----------
+        contrasts : ndarray (n, q)
+            E.
+        ridge : float > 0
+            λ.
+        count : int
+            k; fewer are returned where the rows vary in fewer directions.
+        start : ndarray (r, m), optional
+            Directions near the solution, for example that of a similar problem; they save time only.
+        """
+        side = self.coordinates.shape[1]
+        count = min(count, side)
+        left, singular, _ = np.linalg.svd(self.coordinates.T @ contrasts, full_matrices=False)
+        shrunk = (1 - np.sqrt(ridge / (ridge + singular**2)))[:, None]
+
+        def whitened(matrix: np.ndarray) -> np.ndarray:
+            return (matrix - left @ (shrunk * (left.T @ matrix))) / np.sqrt(ridge)
+
+        if side <= _DENSE_SIDE:
+            matrix = whitened(whitened(self._scatter).T)
+            values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=(side - count, side - 1))
+        else:
+            values, vectors = _largest(
+                lambda block: whitened(self.coordinates.T @ (self.coordinates @ whitened(block))), side, count, start
+            )
+        values, vectors = values[::-1], vectors[:, ::-1]
+        keep = values > max(values[0], 0.0) * np.finfo(np.float64).eps * max(self.coordinates.shape)
+        return whitened(vectors[:, keep]), values[keep]
+
+
+def _largest(
+    operator: Callable[[np.ndarray], np.ndarray], side: int, count: int, start: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `count` largest eigenvalues, ascending, and eigenvectors of a symmetric positive operator.
+
+    Block Krylov with complete reorthogonalisation (Golub and Underwood, 1977) and Rayleigh-Ritz; where a quarter of all
+    directions does not suffice, the matrix is formed and decomposed.
+    """
+    # Any start that is not orthogonal to a wanted direction gives the same result to the tolerance; it is not drawn
+    # from the caller's random state because nothing random is to be seen in the result.
+    block = np.random.default_rng(0).normal(size=(side, _BLOCK))
+    if start is not None:
+        block = np.concatenate([start / np.linalg.norm(start, axis=0), block[:, :16] / np.sqrt(side)], axis=1)
+    basis = np.empty((side, 0))
+    images = np.empty((side, 0))
+    while basis.shape[1] + block.shape[1] <= max(side // 4, 4 * count):
+        for _ in range(2):
+            block = block - basis @ (basis.T @ block)
+            block, _ = np.linalg.qr(block)
+        image = operator(block)
+        basis, images = np.concatenate([basis, block], axis=1), np.concatenate([images, image], axis=1)
+        if basis.shape[1] >= count:
+            small = basis.T @ images
+            width = basis.shape[1]
+            values, rotation = eigh((small + small.T) / 2, subset_by_index=(width - count, width - 1))
+            vectors = basis @ rotation
+            residual = np.linalg.norm(images @ rotation - vectors * values, axis=0)
+            if residual.max() <= _TOLERANCE * max(values[0], np.finfo(np.float64).eps * values[-1]):
+                return values, vectors
+        block = image[:, :_BLOCK] if start is None else image
+    matrix = operator(np.eye(side))
+    return eigh((matrix + matrix.T) / 2, subset_by_index=(side - count, side - 1))
