@@ -1,11 +1,13 @@
 """One training step beside the loop that users write, and an epoch from stored activations beside one without.
 
 ``python -m bench.training_step``. Same network, batch, precision and optimizer; the loops take turns, so that whatever
-else the machine does troubles both alike.
+else the machine does troubles both alike. A turn is a training of its own, whose first steps (the optimizer's moments
+come into being, memory is asked for) are not counted.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +35,9 @@ from graft.training import (
     trained_parts,
 )
 
-STEPS, TURNS, BATCH = 8, 4, 32
+STEPS, FIRST, TURNS, BATCH = 8, 3, 3, 32
+# A loop gives the moments at which its steps ended: steps + 1 numbers, the beginning included.
+Loop = Callable[[int], list[float]]
 
 
 def works() -> list[tuple[str, Any, list[Any], np.ndarray, str]]:
@@ -53,19 +57,18 @@ def works() -> list[tuple[str, Any, list[Any], np.ndarray, str]]:
     ]
 
 
-def plain_loop(
-    backbone: Any, examples: Examples, order: Order, bfloat16: bool, classes: int
-) -> Callable[[int, int], None]:
+def plain_loop(backbone: Any, examples: Examples, order: Order, bfloat16: bool, classes: int) -> Loop:
     """Return the loop that users write: read a batch, forward, cross-entropy, backward, clip, AdamW."""
-    trunk = backbone.copy_module().train()
-    for module in trunk.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    model = nn.Sequential(trunk, nn.Linear(backbone.feature_dim, classes))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
 
-    def run(first: int, last: int) -> None:
-        for step in range(first, last):
+    def run(steps: int) -> list[float]:
+        trunk = backbone.copy_module().train()
+        for module in trunk.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        model = nn.Sequential(trunk, nn.Linear(backbone.feature_dim, classes))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
+        ended = [time.perf_counter()]
+        for step in range(steps):
             batch = examples.batch(order.rows(step))
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -73,20 +76,22 @@ def plain_loop(
             nn.functional.cross_entropy(logits.float(), batch.targets).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            ended.append(time.perf_counter())
+        return ended
 
     return run
 
 
 def graft_loop(
-    backbone: Any, source: Any, network: Network, groups: Any, part: Any, order: Order, bfloat16: bool, goal: Any
-) -> Callable[[int, int], None]:
+    backbone: Any, source: Any, trunk: nn.Module, groups: Any, part: Any, order: Order, bfloat16: bool, goal: Any
+) -> Loop:
     """Return the same steps by Graft's loop."""
 
-    def run(first: int, last: int) -> None:
-        parts = trained_parts(part, network, groups, last - first)
+    def run(steps: int) -> list[float]:
+        network = Network(copy.deepcopy(trunk), {"task": nn.Linear(backbone.feature_dim, goal.outputs)})
         plan = Plan(
-            steps=last - first,
-            trained=parts,
+            steps=steps,
+            trained=trained_parts(part, network, groups, steps),
             depth=depth_of(groups),
             recipe=Recipe(1e-4, 1e-4, layer_decay=1.0),
             bfloat16=bfloat16,
@@ -97,21 +102,22 @@ def graft_loop(
             return goal.losses(outputs["task"], batch.targets).sum(), batch.weight.sum()
 
         def batch(step: int, _share: int, _shares: int) -> Batch:
-            return source.batch(order.rows(first + step))
+            return source.batch(order.rows(step))
 
-        train(network, batch, loss, plan, show=False)
+        ended = [time.perf_counter()]
+        train(network, batch, loss, plan, log=lambda _step, _figures: ended.append(time.perf_counter()), show=False)
+        return ended
 
     return run
 
 
-def taking_turns(loops: dict[str, Callable[[int, int], None]], steps: int) -> dict[str, float]:
-    """Return the smallest seconds for `steps` steps of each loop."""
+def taking_turns(loops: dict[str, Loop], steps: int) -> dict[str, float]:
+    """Return the smallest seconds of a step, the mean over a turn of `steps` counted ones, of each loop."""
     best = dict.fromkeys(loops, np.inf)
-    for turn in range(TURNS):
+    for _ in range(TURNS):
         for name, loop in loops.items():
-            started = time.perf_counter()
-            loop(turn * steps, (turn + 1) * steps)
-            best[name] = min(best[name], time.perf_counter() - started)
+            ended = loop(FIRST + steps)
+            best[name] = min(best[name], (ended[-1] - ended[FIRST]) / steps)
     return best
 
 
@@ -124,13 +130,12 @@ def main() -> None:
         groups = backbone.layer_groups(backbone.copy_module())
         for bfloat16 in (False, True):
             order = Order(examples.count, BATCH, 0)
-            network = Network(backbone.copy_module(), {"task": nn.Linear(backbone.feature_dim, goal.outputs)})
             loops = {
                 "plain": plain_loop(backbone, examples, order, bfloat16, goal.outputs),
-                "graft": graft_loop(backbone, examples, network, groups, "all", order, bfloat16, goal),
+                "graft": graft_loop(backbone, examples, backbone.module, groups, "all", order, bfloat16, goal),
             }
             best = taking_turns(loops, STEPS)
-            count = BATCH * STEPS
+            count = BATCH
             if examples.sizes is not None:
                 count = int(np.mean(examples.sizes) * count)
             precision = "bfloat16" if bfloat16 else "float32"
@@ -158,14 +163,11 @@ def main() -> None:
         ) as store:
             filled = time.perf_counter() - started
             boundary = Boundary(trunk, trained, examples.batch(np.arange(2)).inputs)
-            short = Network(boundary.module, dict(network.heads))
-            best = taking_turns(
-                {
-                    "without": graft_loop(backbone, examples, network, groups, 2, order, False, goal),
-                    "stored": graft_loop(backbone, store, short, groups, 2, order, False, goal),
-                },
-                order.batches,
-            )
+            loops = {
+                "without": graft_loop(backbone, examples, trunk, groups, 2, order, False, goal),
+                "stored": graft_loop(backbone, store, boundary.module, groups, 2, order, False, goal),
+            }
+            best = {name: each * order.batches for name, each in taking_turns(loops, order.batches).items()}
         results[f"{title}, one epoch of the last two groups"] = {**best, "filling": filled}
         cached_rows.append(
             (

@@ -87,6 +87,17 @@ def test_groups_of_a_copy_hold_its_own_parameters(backbone):
     assert [group.name for group in groups] == [group.name for group in backbone.layer_groups()]
 
 
+def test_every_group_has_a_part_in_the_features(backbone, batch):
+    module = backbone.copy_module()
+    groups = backbone.layer_groups(module)
+    if not groups:
+        return
+    # Squares: the sum of what a normalisation gives has no gradient.
+    module(batch).square().sum().backward()
+    for group in groups:
+        assert any(one.grad is not None and bool(one.grad.any()) for one in group.parameters), group.name
+
+
 def test_groups_run_from_input_to_output(backbone, batch):
     """A change in a group changes nothing that a group before it computes: first used, first listed."""
     module = backbone.copy_module()

@@ -80,7 +80,7 @@ def test_the_boundary_is_the_last_frozen_block(backbone, inputs):
         "test_efficientnet": "network.blocks.2",
         "test_resnet": "network.layer2",
         "test_vit": "network.blocks.3",
-        "minilm": "encoder.encoder.layer.4",
+        "minilm": "encoder.encoder.layer.3",
     }
     _, _, _, boundary = split_at(backbone, inputs)
     assert boundary.name.startswith(expected[backbone.name.split("/")[-1]])
@@ -169,8 +169,11 @@ def test_training_from_stored_activations_gives_the_same_weights(backbone, input
         moved.append([name for name, values in trunk.state_dict().items() if not torch.equal(start[name], values)])
     assert moved[0] == moved[1]
     assert moved[0]
-    # AdamW divides by the size of the gradient: rounding is seen in full where a gradient is next to nothing.
+    # AdamW divides by the size of the gradient: rounding is seen in full where a gradient is next to nothing, and
+    # is all there is for the bias of the keys, which shifts every score of a query alike.
     for name, values in weights[0].items():
+        if name.endswith("key.bias"):
+            continue
         torch.testing.assert_close(weights[1][name], values, rtol=1e-5, atol=1e-5)
 
 

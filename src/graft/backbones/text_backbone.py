@@ -122,6 +122,8 @@ class TextBackbone(Backbone):
         if blocks is not None:
             count = len(self.layers) - 1
             pairs += [(f"layer.{index}", f"encoder.{blocks}.{index}") for index in range(count)]
+            # No pooling here reads the pooler of BERT: a group of its own would be a last group that does nothing.
+            pairs.append((f"layer.{count - 1}", "encoder.pooler"))
         return (*pairs, ("output", "encoder"), ("output", "tail"))
 
     def with_output(self, *, layer: Layer = None, pooling: str | None = None) -> Self:
