@@ -1,5 +1,9 @@
-"""What a prediction is worth: metrics as functions of means, their intervals, and the evaluation they make."""
+"""What a prediction is worth: against labels, with intervals; and on a target domain without labels, by agreement."""
 
+from graft.metrics.candidate_scores import (
+    score_classifiers,
+    score_regressors,
+)
 from graft.metrics.estimate import Estimate, Statistic, bootstrap
 from graft.metrics.evaluation import (
     METRIC_TITLES,
@@ -8,14 +12,58 @@ from graft.metrics.evaluation import (
     evaluate_multilabel,
     evaluate_regression,
 )
+from graft.metrics.source_risk import (
+    deep_embedded_validation,
+    example_losses,
+    importance_weighted_validation,
+    reverse_validation,
+)
+from graft.metrics.target_risk import (
+    RiskScore,
+    cluster_agreement,
+    committee_agreement,
+    confidence_difference,
+    mean_entropy,
+    mutual_information,
+    nuclear_norm,
+    soft_neighborhood_density,
+    target_clusters,
+    thresholded_confidence,
+)
+from graft.metrics.tournament import (
+    EVIDENCE_WEIGHT,
+    Choice,
+    choose,
+    predicted_shares,
+)
 
 __all__ = [
+    "EVIDENCE_WEIGHT",
     "METRIC_TITLES",
+    "Choice",
     "Estimate",
     "Evaluation",
+    "RiskScore",
     "Statistic",
     "bootstrap",
+    "choose",
+    "cluster_agreement",
+    "committee_agreement",
+    "confidence_difference",
+    "deep_embedded_validation",
     "evaluate_classification",
     "evaluate_multilabel",
     "evaluate_regression",
+    "example_losses",
+    "importance_weighted_validation",
+    "mean_entropy",
+    "mutual_information",
+    "nuclear_norm",
+    "predicted_shares",
+    "reverse_validation",
+    "score_classifiers",
+    "score_regressors",
+    "soft_neighborhood_density",
+    "target_clusters",
+    "thresholded_confidence",
 ]
