@@ -67,6 +67,13 @@ def test_exact_plan_of_different_sizes_is_the_linear_program():
     np.testing.assert_allclose(plan.sum(axis=0), 1 / 6)
 
 
+def test_costs_are_squared_distances_in_units_of_their_mean():
+    source, target = samples(7)
+    expected = ((source[:, None] - target[None, :5]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(squared_costs(source + 1e4, target[:5] + 1e4), expected / expected.mean(), rtol=1e-9)
+    np.testing.assert_array_equal(squared_costs(np.ones((3, 2)), np.ones((4, 2))), 0)
+
+
 def test_entropic_plan_has_the_form_of_its_optimum():
     source, target = samples(15)
     costs = squared_costs(source, target[:11])
@@ -91,6 +98,7 @@ def test_entropic_plan_approaches_the_exact_one():
     np.testing.assert_allclose(moved.images_, np.tile(samples(20)[1].mean(axis=0), (20, 1)), atol=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::UserWarning")
 def test_both_ways_to_scale_give_one_plan():
     # Far apart and near each other: with and without logarithms on either side of the limit.
     costs = squared_costs(*samples(12))

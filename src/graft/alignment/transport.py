@@ -160,8 +160,8 @@ class LinearTransport(Alignment):
     >>> from graft.alignment import LinearTransport
     >>> source = np.random.default_rng(0).normal(size=(500, 2))
     >>> moved = LinearTransport(shrinkage=0.0).fit(source, target=source * [3, 1] + 5)
-    >>> moved.matrix_.round(3).tolist()
-    [[3.0, -0.0], [-0.0, 1.0]]
+    >>> bool(np.allclose(moved.matrix_, np.diag([3, 1])))
+    True
     """
 
     def __init__(self, *, shrinkage: float | None = None) -> None:

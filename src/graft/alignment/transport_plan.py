@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import euclidean_distances
 
 # Pivots of the network simplex and iterations of Sinkhorn's algorithm after which either stops unfinished.
 _PIVOTS = 10_000_000
@@ -21,7 +21,9 @@ _FLOOR = 1e-3
 
 def squared_costs(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return squared Euclidean distances (n_s, n_t), divided by their mean, so that options have no unit."""
-    costs = cdist(source, target, "sqeuclidean")
+    # By products of matrices, many times faster than by differences; centred, so that no digits are lost in them.
+    center = target.mean(axis=0)
+    costs = euclidean_distances(source - center, target - center, squared=True)
     mean = costs.mean()
     return costs / mean if mean > 0 else costs
 
@@ -135,9 +137,10 @@ def neighborly_plan(
     import ot
 
     rows, columns = len(source), len(target)
-    distances = cdist(source, target, "sqeuclidean")
-    unit = np.sqrt(distances.mean()) or 1.0
-    costs = distances / unit**2
+    costs = squared_costs(source, target)
+    center = target.mean(axis=0)
+    # The mean squared distance, from means alone.
+    unit = np.sqrt(((source - center) ** 2).sum(axis=1).mean() + ((target - center) ** 2).sum(axis=1).mean()) or 1.0
     with warnings.catch_warnings():
         # It warns wherever the iterations asked for are used up.
         warnings.simplefilter("ignore", UserWarning)
