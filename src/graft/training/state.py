@@ -90,6 +90,11 @@ def unpack(
         index, _, moment = name.partition("/")
         moments.setdefault(int(index), {})[moment] = values
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, held in optimizer.state.items():
+        for name, values in held.items():
+            # The fused step reads all tensors of a parameter in one order of memory, which a file does not keep.
+            if values.shape == parameter.shape:
+                held[name] = torch.empty_like(parameter, dtype=values.dtype).detach().copy_(values)
     snapshots = []
     for place, (step, score) in enumerate(state.pop("snapshots")):
         prefix = f"{place}/"
