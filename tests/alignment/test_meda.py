@@ -54,6 +54,35 @@ def test_solution_is_that_of_the_full_system():
         np.testing.assert_allclose(risk.discrepancy(chosen).coefficients(), expected, atol=1e-10)
 
 
+def test_all_examples_as_landmarks_change_nothing():
+    draws = np.random.default_rng(15)
+    points = unit(draws.normal(size=(30, 5)))
+    kernel, laplacian = gram(points, points), normalized_laplacian(points, 4)
+    labelled = np.arange(30) < 18
+    indicators = np.eye(3)[np.arange(30) % 3] * labelled[:, None]
+    directions = draws.normal(size=(30, 4))
+    scores, left_out = [], []
+    for landmarks in (None, np.arange(30)):
+        risk = StructuralRisk(
+            kernel, laplacian, labelled, indicators, shrinkage=0.1, smoothness=0.7, landmarks=landmarks
+        )
+        scores.append(kernel @ risk.discrepancy(directions).coefficients())
+        left_out.append(risk.left_out(scores[-1], np.arange(18)))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-7)
+    np.testing.assert_allclose(left_out[0], left_out[1], atol=1e-7)
+
+
+def test_landmarks_answer_much_like_all_examples():
+    source, y, target, _ = domains(rows=300, seed=16)
+    whole = MEDA(n_components=4).fit(source, y, target=target)
+    part = MEDA(n_components=4, max_landmarks=150, random_state=0).fit(source, y, target=target)
+    assert part.dual_coef_.shape == (150, 3)
+    assert (part.predict(target) == whole.predict(target)).mean() > 0.98
+    np.testing.assert_array_equal(part.predict(target), part.target_labels_)
+    again = MEDA(n_components=4, max_landmarks=150, random_state=0).fit(source, y, target=target)
+    np.testing.assert_array_equal(part.dual_coef_, again.dual_coef_)
+
+
 def test_solution_is_a_minimum():
     draws = np.random.default_rng(2)
     points = unit(draws.normal(size=(25, 4)))

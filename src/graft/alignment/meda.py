@@ -8,8 +8,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.neighbors import NearestNeighbors
 
 from graft._checks import integer, number
+from graft._runtime import generator
 from graft.alignment.alignment import checked_features, domain_pair
 from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 from graft.alignment.geodesic_flow import GeodesicFlowKernel
@@ -67,14 +69,19 @@ class MEDA(ClassifierMixin, BaseEstimator):
         μ; None: estimated in each iteration.
     max_iter : int
         Most iterations.
+    max_landmarks : int
+        With more source and target inputs together, only as many of them, drawn at random, have a coefficient
+        (`StructuralRisk`): time then grows with the inputs, no longer with their third power.
+    random_state : int, Generator or None
+        Draws the landmarks.
 
     Attributes
     ----------
     classes_ : ndarray (C,)
     flow_ : GeodesicFlowKernel
-    examples_ : ndarray (n_s + n_t, k)
-        z of the source, then of the target.
-    dual_coef_ : ndarray (n_s + n_t, C)
+    examples_ : ndarray (n, k)
+        z of the source, then of the target, or of the landmarks.
+    dual_coef_ : ndarray (n, C)
         β.
     target_labels_ : ndarray (n_t,)
         Predictions for the target inputs of the fit, given labels where there were some.
@@ -114,6 +121,8 @@ class MEDA(ClassifierMixin, BaseEstimator):
         n_neighbors: int = 10,
         balance: float | None = None,
         max_iter: int = 10,
+        max_landmarks: int = 5000,
+        random_state: int | np.random.Generator | np.random.RandomState | None = None,
     ) -> None:
         self.n_components = n_components
         self.alignment = alignment
@@ -122,6 +131,8 @@ class MEDA(ClassifierMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
         self.balance = balance
         self.max_iter = max_iter
+        self.max_landmarks = max_landmarks
+        self.random_state = random_state
 
     def fit(self, X, y, *, target=None, target_labels=None) -> Self:
         """Fit to both domains.
@@ -149,6 +160,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         neighbors = integer("n_neighbors", self.n_neighbors, low=1)
         balance = None if self.balance is None else number("balance", self.balance, low=0.0, high=1.0)
         rounds = integer("max_iter", self.max_iter, low=1)
+        most = integer("max_landmarks", self.max_landmarks, low=1)
         pair = domain_pair(self, X, y, target, target_labels, labelled=True)
         assert pair.classes is not None
         assert pair.source_codes is not None
@@ -162,24 +174,30 @@ class MEDA(ClassifierMixin, BaseEstimator):
         self.classes_ = pair.classes
         self.flow_ = GeodesicFlowKernel(n_components=self.n_components).fit(pair.source, target=pair.target)
         flown = self.flow_.transform_source(pair.source), self.flow_.transform(pair.target)
-        self.examples_ = _directions(np.vstack(flown))
+        examples = _directions(np.vstack(flown))
+        landmarks = None
+        if len(examples) > most:
+            landmarks = np.sort(generator(self.random_state).choice(len(examples), most, replace=False))
+        self.examples_ = examples if landmarks is None else examples[landmarks]
 
         source_rows, count = len(pair.source), len(pair.classes)
         codes = np.concatenate([pair.source_codes, pair.target_codes])
         known = codes >= 0
         indicators = np.zeros((len(codes), count))
         indicators[known, codes[known]] = 1
-        kernel = _gaussian(self.examples_, self.examples_)
+        kernel = _gaussian(examples, self.examples_)
         risk = StructuralRisk(
             kernel,
-            normalized_laplacian(self.examples_, neighbors),
+            normalized_laplacian(examples, neighbors),
             known,
             indicators,
             shrinkage=shrinkage,
             smoothness=smoothness,
+            landmarks=landmarks,
         )
-        # All rows have length 1 or 0: the nearest has the largest kernel value.
-        codes[~known] = codes[known][kernel[~known][:, known].argmax(axis=1)]
+        if not known.all():
+            nearest = NearestNeighbors(n_neighbors=1).fit(examples[known])
+            codes[~known] = codes[known][nearest.kneighbors(examples[~known], return_distance=False)[:, 0]]
         marginal = proxy_a_distance(*flown) if balance is None else None
         for self.n_iter_ in range(1, rounds + 1):
             sides = codes[:source_rows], codes[source_rows:]

