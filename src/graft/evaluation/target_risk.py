@@ -15,6 +15,7 @@ from graft.metrics.source_risk import (
 )
 from graft.metrics.target_risk import (
     RiskScore,
+    calibrate,
     cluster_agreement,
     committee_agreement,
     confidence_difference,
@@ -36,6 +37,7 @@ __all__ = [
     "EVIDENCE_WEIGHT",
     "Choice",
     "RiskScore",
+    "calibrate",
     "choose",
     "cluster_agreement",
     "committee_agreement",

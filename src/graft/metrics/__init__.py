@@ -20,6 +20,7 @@ from graft.metrics.source_risk import (
 )
 from graft.metrics.target_risk import (
     RiskScore,
+    calibrate,
     cluster_agreement,
     committee_agreement,
     confidence_difference,
@@ -46,6 +47,7 @@ __all__ = [
     "RiskScore",
     "Statistic",
     "bootstrap",
+    "calibrate",
     "choose",
     "cluster_agreement",
     "committee_agreement",

@@ -11,6 +11,7 @@ from graft.errors import RequestError
 from graft.metrics.source_risk import deep_embedded_validation, example_losses, importance_weighted_validation
 from graft.metrics.target_risk import (
     RiskScore,
+    calibrate,
     cluster_agreement,
     committee_agreement,
     confidence_difference,
@@ -35,6 +36,9 @@ def score_classifiers(
     random_state: int = 0,
 ) -> dict[str, tuple[RiskScore, ...]]:
     """Return every score that the material allows, for each candidate.
+
+    With held-out source answers, the target's probabilities are calibrated by them first (`calibrate`): what a model
+    only claims to be sure of earns nothing.
 
     Parameters
     ----------
@@ -84,10 +88,14 @@ def score_classifiers(
     if target_features is not None:
         features = np.asarray(target_features)
         clusters = target_clusters(features, min(len(names), len(features)), random_state=random_state)
-    committee = committee_agreement(target) if len(target) > 1 else {}
+    honest = {
+        name: table if source is None or name not in source else calibrate(source_labels, source[name], table, names)
+        for name, table in target.items()
+    }
+    committee = committee_agreement(honest) if len(honest) > 1 else {}
     found: dict[str, tuple[RiskScore, ...]] = {}
     for name, values in target.items():
-        table = np.asarray(values, dtype=np.float64)
+        table = honest[name]
         scores = [
             mean_entropy(table),
             mutual_information(table),
@@ -95,12 +103,14 @@ def score_classifiers(
             soft_neighborhood_density(table),
         ]
         if source is not None and name in source:
-            held_out = np.asarray(source[name], dtype=np.float64)
-            scores.append(thresholded_confidence(source_labels, held_out, table, names))
-            scores.append(confidence_difference(source_labels, held_out, table, names))
+            held_out = np.asarray(source[name])
+            scores.append(thresholded_confidence(source_labels, held_out, values, names))
+            scores.append(confidence_difference(source_labels, held_out, values, names))
             if sample_weight is not None:
                 losses = example_losses(source_labels, names[held_out.argmax(axis=1)])
+                surprise = example_losses(source_labels, held_out, loss="log-loss", classes=names)
                 scores.append(importance_weighted_validation(losses, sample_weight))
+                scores.append(importance_weighted_validation(surprise, sample_weight, name="weighted-log-loss"))
                 scores.append(deep_embedded_validation(losses, sample_weight))
         if clusters is not None:
             scores.append(cluster_agreement(names[table.argmax(axis=1)], clusters))

@@ -69,7 +69,7 @@ def example_losses(labels: Any, answers: Any, *, loss: str = "error", classes: A
     return squares if squares.ndim == 1 else squares.sum(axis=1)
 
 
-def importance_weighted_validation(losses: Any, sample_weight: Any) -> RiskScore:
+def importance_weighted_validation(losses: Any, sample_weight: Any, *, name: str = "importance-weighted") -> RiskScore:
     r"""Return the target risk as the weighted mean of losses on held-out source examples.
 
     .. math:: \hat R = \frac{\sum_i w_i \ell_i}{\sum_i w_i}, \qquad w_i = p_T(x_i) / p_S(x_i)
@@ -84,6 +84,8 @@ def importance_weighted_validation(losses: Any, sample_weight: Any) -> RiskScore
         Of source examples that the model was not fitted on (`example_losses`): error, log loss or squared error.
     sample_weight : array (n,)
         Density ratios of the same examples, estimated without them (cross-fitted).
+    name : str
+        Of the score, where several losses are weighted.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def importance_weighted_validation(losses: Any, sample_weight: Any) -> RiskScore
     """
     loss, weight = _weighted(losses, sample_weight)
     value = weight @ loss / weight.sum() if _overlap(weight) else math.nan
-    return RiskScore("importance-weighted", float(value), False, "weighted source")
+    return RiskScore(name, float(value), False, "weighted source")
 
 
 def deep_embedded_validation(losses: Any, sample_weight: Any) -> RiskScore:

@@ -59,6 +59,45 @@ class RiskScore:
         return self.value if self.larger_is_better else -self.value
 
 
+def calibrate(source_labels: Any, source_probabilities: Any, probabilities: Any, classes: Any) -> np.ndarray:
+    r"""Return the target's probabilities as sure as the model may be by what it is worth on held-out source examples.
+
+    :math:`p_k^\beta / \sum_j p_j^\beta` with the β of smallest log loss on the source (temperature scaling). Scores of
+    confidence compare models: without this they reward whoever claims most. Labels are smoothed by 1/(n + 1), without
+    which a model that is never wrong on the source would have no finite β.
+
+    Parameters
+    ----------
+    source_labels, source_probabilities, probabilities, classes
+        As in `thresholded_confidence`.
+
+    Returns
+    -------
+    probabilities : array (n_target, K)
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    _, held_out, table = _source_and_target(source_labels, source_probabilities, probabilities, classes)
+    hit = (np.asarray(source_labels)[:, None] == np.asarray(classes)[None, :]).astype(np.float64)
+    n, count = hit.shape
+    truth = (n * hit + 1 / count) / (n + 1)
+    # Centred, so that the exponential of no scaled logit is infinite. Probabilities of exactly 0 become 1e-30.
+    known, asked = (np.log(np.clip(part, 1e-30, None)) for part in (held_out, table))
+    known, asked = (part - part.max(axis=1, keepdims=True) for part in (known, asked))
+
+    def loss(log_beta: float) -> float:
+        scaled = np.exp(log_beta) * known
+        return float((np.log(np.exp(scaled).sum(axis=1)) - (truth * scaled).sum(axis=1)).mean())
+
+    beta = np.exp(minimize_scalar(loss, bounds=(-9.0, 4.0), method="bounded").x)
+    sharpened = np.exp(beta * asked)
+    return sharpened / sharpened.sum(axis=1, keepdims=True)
+
+
 def mean_entropy(probabilities: Any) -> RiskScore:
     r"""Return the mean entropy of the answers on the target, in nats: :math:`-\frac1n\sum_{ik} p_{ik}\log p_{ik}`.
 
@@ -100,7 +139,7 @@ def nuclear_norm(probabilities: Any) -> RiskScore:
     return RiskScore("nuclear-norm", float(singular.sum() / np.sqrt(len(table) * min(table.shape))), True, "confidence")
 
 
-def soft_neighborhood_density(outputs: Any, *, temperature: float = 0.05) -> RiskScore:
+def soft_neighborhood_density(probabilities: Any, *, temperature: float = 0.05) -> RiskScore:
     r"""Return SND: how many soft neighbours a target example has among the answers, as an entropy in nats.
 
     .. math:: P_{ij} = \frac{\exp(\langle z_i, z_j\rangle / \tau)}{\sum_{k \ne i} \exp(\langle z_i, z_k\rangle/\tau)},
@@ -111,8 +150,8 @@ def soft_neighborhood_density(outputs: Any, *, temperature: float = 0.05) -> Ris
 
     Parameters
     ----------
-    outputs : array (n, K)
-        Probabilities on the target.
+    probabilities : array (n, K)
+        On the target.
     temperature : float
         τ; 0.05 in the paper.
 
@@ -122,7 +161,7 @@ def soft_neighborhood_density(outputs: Any, *, temperature: float = 0.05) -> Ris
     Validation of Domain Adaptation via Soft Neighborhood Density.
     """
     tau = number("temperature", temperature, low=0, open_low=True)
-    table = np.asarray(outputs, dtype=np.float64)
+    table = check_probabilities("probabilities", probabilities)
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     total, n = 0.0, len(unit)
     for start in range(0, n, 1000):  # 1,000 rows of n similarities at a time

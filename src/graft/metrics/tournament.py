@@ -161,8 +161,8 @@ def choose(
         lead = sum(EVIDENCE_WEIGHT[kind] * np.sign(ahead[kind]) for kind in common)
         if name != baseline and len(common) > 1 and lead > 0:
             convincing.append(name)
-    # Python's sort keeps the order in which candidates were given where they tie; the baseline wins all its ties.
-    order = sorted(playing, key=lambda name: (-round(standing[name], 9), name != baseline))
+    # The baseline wins its ties; others fall to what more evidence is for, then to the alphabet.
+    order = sorted(playing, key=lambda name: (-round(standing[name], 9), name != baseline, -len(better[name]), name))
     chosen = next(name for name in order if name in convincing or name == baseline)
     return Choice(
         chosen=chosen,
