@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from graft.alignment import GeodesicFlowKernel, meda
 from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 from graft.alignment.meda import MEDA
 from graft.alignment.neighbor_graph import normalized_laplacian
 from graft.alignment.structural_risk import StructuralRisk
+from graft.persistence import assemble, dismantle
 
 
 def domains(rows=90, columns=6, classes=3, seed=0):
@@ -37,6 +41,20 @@ def gram(left, right):
 @parametrize_with_checks([MEDA()])
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
+
+
+def test_example_in_the_documentation():
+    assert doctest.testmod(meda).failed == 0
+
+
+def test_saved_and_loaded_it_answers_alike():
+    source, y, target, _ = domains()
+    model = MEDA(n_components=4, random_state=0).fit(source, np.array(["ash", "elm", "oak"])[y], target=target)
+    tensors = {}
+    plain = dismantle(model, "model", tensors)
+    again = assemble(plain, tensors, {"MEDA": MEDA, "GeodesicFlowKernel": GeodesicFlowKernel})
+    np.testing.assert_array_equal(again.predict(target), model.predict(target))
+    np.testing.assert_array_equal(again.predict_proba(target), model.predict_proba(target))
 
 
 def test_solution_is_that_of_the_full_system():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import warnings
 
 import numpy as np
@@ -12,8 +13,10 @@ from scipy.optimize import linear_sum_assignment, linprog
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from graft.alignment import transport
 from graft.alignment.transport import PLANS, LinearTransport, OptimalTransport
 from graft.alignment.transport_plan import class_plan, entropic_plan, exact_plan, neighborly_plan, squared_costs
+from graft.persistence import assemble, dismantle
 
 # fit_transform returns the source, moved. A plan that is blurred by entropy moves it even onto itself, so that this is
 # not what transform returns, which is for target inputs and leaves them where they are.
@@ -258,6 +261,19 @@ def test_single_precision_constant_columns_sparse_inputs_and_untouched_arrays(mo
     np.testing.assert_allclose(single.transform_source(source.astype(np.float32)), moved, atol=1e-3)
     same = model.fit(np.ones((5, 2)), [0, 1, 0, 1, 0], target=np.full((4, 2), 3.0))
     np.testing.assert_allclose(same.transform_source(np.ones((5, 2))), 3)
+
+
+def test_examples_in_the_documentation():
+    assert doctest.testmod(transport).failed == 0
+
+
+@pytest.mark.parametrize("model", [OptimalTransport(), LinearTransport()], ids=repr)
+def test_saved_and_loaded_it_maps_alike(model):
+    source, target = samples()
+    tensors = {}
+    plain = dismantle(model.fit(source, target=target), "model", tensors)
+    again = assemble(plain, tensors, {type(model).__name__: type(model)})
+    np.testing.assert_array_equal(again.transform_source(source + 1), model.transform_source(source + 1))
 
 
 def test_sinkhorn_says_when_it_has_not_converged():
