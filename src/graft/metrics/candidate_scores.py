@@ -23,6 +23,9 @@ from graft.metrics.target_risk import (
     thresholded_confidence,
 )
 
+# Densities compare every example with every other: of more than these, a sample is taken, the same for all candidates.
+_MOST_COMPARED = 4000
+
 
 def score_classifiers(
     target: Mapping[str, Any],
@@ -58,7 +61,7 @@ def score_classifiers(
     circle : mapping of str to RiskScore, optional
         Scores of `reverse_validation`, which costs fits.
     random_state : int
-        Starts the clusters.
+        Starts the clusters, and draws 4,000 examples for the densities where there are more.
 
     Raises
     ------
@@ -76,6 +79,13 @@ def score_classifiers(
     >>> [(score.name, round(score.value, 2)) for score in scores["coral"] if score.evidence == "clusters"]
     [('cluster-agreement', 1.0)]
     """
+    if not target:
+        raise RequestError(
+            "target",
+            expected="the answers of one or more candidates",
+            found="none",
+            remedy="Pass at least the answers of the model without adaptation.",
+        )
     if source is not None and source_labels is None:
         raise RequestError(
             "source_labels",
@@ -94,13 +104,14 @@ def score_classifiers(
     }
     committee = committee_agreement(honest) if len(honest) > 1 else {}
     found: dict[str, tuple[RiskScore, ...]] = {}
+    rows = np.random.default_rng(random_state).permutation(len(next(iter(target.values()))))[:_MOST_COMPARED]
     for name, values in target.items():
-        table = honest[name]
+        table = np.asarray(honest[name])
         scores = [
             mean_entropy(table),
             mutual_information(table),
             nuclear_norm(table),
-            soft_neighborhood_density(table),
+            soft_neighborhood_density(table[rows]),
         ]
         if source is not None and name in source:
             held_out = np.asarray(source[name])

@@ -3,16 +3,16 @@
 Every score is a function of arrays that returns a `RiskScore`: a value, whether larger is better, and what kind of
 *evidence* it rests on. Scores of one kind are deceived together, so that no number of them makes a majority:
 
-=================  ==============================================================  ===========================
-evidence           scores                                                          is deceived by
-=================  ==============================================================  ===========================
-weighted source    importance-weighted validation, DEV                             shifts that no weight mends
-confidence         entropy, mutual information, nuclear norm, ATC, DoC             certainty without knowledge
-density            soft neighbourhood density                                      one class for everything
-clusters           agreement with the clusters of the target features              classes that are no clusters
-circle             reverse validation                                              permuted classes
-committee          agreement with the mean of all candidates                       candidates that err alike
-=================  ==============================================================  ===========================
+===============  ===================================================  ===============================
+evidence         scores                                               is deceived by
+===============  ===================================================  ===============================
+weighted source  importance-weighted error and log loss, DEV          shifts that no weight mends
+confidence       entropy, mutual information, nuclear norm, ATC, DoC  certainty without knowledge
+density          soft neighbourhood density                           one answer for everything
+clusters         agreement with the clusters of the target features   classes that are no clusters
+circle           reverse validation                                   errors that the way back undoes
+committee        agreement with the mean of all candidates            candidates that err alike
+===============  ===================================================  ===============================
 
 Those that need labelled source examples beside the answers stand in `graft.metrics.source_risk`.
 `graft.metrics.candidate_scores` takes them all of several candidates, `graft.metrics.tournament` sets them against each
