@@ -75,6 +75,14 @@ def domain_pair(
     classes, source_codes = None, None
     target_codes = np.full(len(goal), -1)
     if labelled:
+        if y is None:
+            # The remedy in scikit-learn's own words: its checks look for them.
+            raise DataError(
+                "y",
+                expected="the labels of the source",
+                found="None",
+                remedy=f"{type(estimator).__name__} requires y to be passed, but the target y is None.",
+            )
         y = _check_y(y, estimator=estimator)
         check_consistent_length(X, y)
         check_classification_targets(y)

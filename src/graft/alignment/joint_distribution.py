@@ -14,7 +14,7 @@ from graft._checks import integer, number
 from graft.alignment.alignment import DomainPair
 from graft.alignment.component_analysis import ComponentAnalysis
 from graft.alignment.contrasts import discrepancy_contrasts
-from graft.alignment.domain_distance import balance_factor
+from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 
 
 @final
@@ -113,13 +113,19 @@ class JointDistributionAdaptation(ComponentAnalysis):
         codes = pair.target_codes
         self.history_: list[dict[str, float]] = []
         components = None
+        if given is None:
+            # In one unit, so that the classifiers that tell the domains apart do not depend on that of the features.
+            unit = np.sqrt(max(np.concatenate([pair.source, pair.target]).var(axis=0).sum(), 1e-300))
+            centre = np.concatenate([pair.source, pair.target]).mean(axis=0)
+            sides = (pair.source - centre) / unit, (pair.target - centre) / unit
+            marginal = proxy_a_distance(*sides)
         for self.n_iter_ in range(1, rounds + 1):
             balance = given
             if balance is None:
                 # Without any class there is nothing to weigh: the domains alone.
                 some = codes >= 0
                 both = np.intersect1d(codes[some], pair.source_codes).size > 0
-                balance = balance_factor(pair.source, pair.target, pair.source_codes, codes) if both else 0.0
+                balance = balance_factor(*sides, pair.source_codes, codes, marginal=marginal) if both else 0.0
             self.balance_ = balance
             contrasts = discrepancy_contrasts(pair.source_codes, codes, len(pair.classes), balance)
             components, self.eigenvalues_ = space.problem.solve(
