@@ -1,0 +1,188 @@
+"""What a vector of weights is worth: whether there is a shift, of which kind, and what the weights leave of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from graft._checks import integer
+from graft.errors import DataError
+from graft.importance.domain_pair import DomainPair, domain_pair, gaussian, median_distance, squared_distances
+from graft.importance.label_shift import maximum_likelihood
+from graft.importance.two_sample import AucTest, MmdTest, auc_of, mmd_of
+from graft.importance.weights import Weights
+
+_LEVEL = 0.05
+_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The diagnostics of one vector of weights.
+
+    Attributes
+    ----------
+    effective_sample_size : float
+        :math:`(\\sum w)^2 / \\sum w^2`.
+    effective_share : float
+        Of the source's size.
+    largest_weight : float
+        Times the mean weight.
+    overlap : float
+        At most this share of mass the densities have in common: twice the error of a classifier of the domains.
+    auc : AucTest
+        The classifier two-sample test.
+    mmd : MmdTest
+        The kernel two-sample test, without the weights.
+    weighted_mmd : float
+        The squared discrepancy, on the same examples, before and after weighting is `unweighted_mmd`, `weighted_mmd`.
+    unweighted_mmd : float
+    shift : bool
+        Whether one of the tests finds a difference, at a level of 5 % for both together.
+    hint : {"none", "label shift", "covariate shift", "shift of unknown kind"}
+        "label shift" where the classes' shares alone explain the difference; "covariate shift" where they do not;
+        without labels and probabilities the kind stays unknown.
+    """
+
+    effective_sample_size: float
+    effective_share: float
+    largest_weight: float
+    overlap: float
+    auc: AucTest
+    mmd: MmdTest
+    unweighted_mmd: float
+    weighted_mmd: float
+    shift: bool
+    hint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, which JSON can hold."""
+        return asdict(self)
+
+
+def diagnose(
+    weights: Weights,
+    source: Any,
+    target: Any,
+    *,
+    labels: Any = None,
+    source_probabilities: Any = None,
+    target_probabilities: Any = None,
+    permutations: int = 200,
+    standardize: bool = True,
+    random_state: int = 0,
+) -> Diagnosis:
+    """Diagnose weights of the source.
+
+    The hint: where there is a shift, source examples are drawn with the class weights of greatest likelihood. If the
+    tests then find no difference any more, the shares of the classes explain it.
+
+    Parameters
+    ----------
+    weights : Weights
+        As a method returned them for this source.
+    source : array or sparse matrix (n_source, d)
+        Features of the source.
+    target : array or sparse matrix (n_target, d)
+        Features of the target.
+    labels : array (n_source,), optional
+        Of the source.
+    source_probabilities : array (n_source, K), optional
+        Out of fold, columns in the order of the sorted labels. With `labels` and `target_probabilities` they decide
+        between label shift and covariate shift.
+    target_probabilities : array (n_target, K), optional
+        Of the same classifier.
+    permutations : int
+        Of the kernel test.
+    standardize : bool
+        Divide each column by its standard deviation.
+    random_state : int
+        Deals folds, draws examples and permutations.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    DataError
+        If a sample cannot be used, or there is not one weight for each source example.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from graft.importance import diagnose, kmm
+    >>> draws = np.random.default_rng(0)
+    >>> source, target = draws.normal(size=(200, 2)), draws.normal(1, 1, size=(200, 2))
+    >>> found = diagnose(kmm(source, target), source, target)
+    >>> found.shift, found.weighted_mmd < found.unweighted_mmd
+    (True, True)
+    """
+    integer("permutations", permutations, low=19)
+    pair = domain_pair(source, target, standardize=standardize)
+    sample_weight = weights.sample_weight
+    if len(sample_weight) != pair.sizes[0]:
+        raise DataError(
+            "source",
+            expected=f"{len(sample_weight)} examples, one for each weight",
+            found=str(pair.sizes[0]),
+            remedy="Pass the source that the weights were estimated on.",
+        )
+    auc, mmd, shift = _tests(pair, permutations, random_state)
+    hint = "none"
+    if shift:
+        given = [value is not None for value in (labels, source_probabilities, target_probabilities)]
+        hint = "shift of unknown kind"
+        if all(given):
+            by_class = maximum_likelihood(labels, source_probabilities, target_probabilities).sample_weight
+            hint = "label shift" if _explained(pair, by_class, permutations, random_state) else "covariate shift"
+    before, after = _discrepancies(pair, sample_weight, random_state)
+    return Diagnosis(
+        effective_sample_size=weights.effective_sample_size,
+        effective_share=weights.effective_sample_size / len(sample_weight),
+        largest_weight=float(sample_weight.max()),
+        overlap=float(min(1.0, 2 * auc.balanced_error)),
+        auc=auc,
+        mmd=mmd,
+        unweighted_mmd=before,
+        weighted_mmd=after,
+        shift=shift,
+        hint=hint,
+    )
+
+
+def _tests(pair: DomainPair, permutations: int, random_state: int) -> tuple[AucTest, MmdTest, bool]:
+    auc = auc_of(pair, random_state=random_state)
+    mmd = mmd_of(pair, permutations=permutations, random_state=random_state)
+    # Two tests: each at half the level.
+    return auc, mmd, 2 * min(auc.p_value, mmd.p_value) < _LEVEL
+
+
+def _explained(pair: DomainPair, sample_weight: np.ndarray, permutations: int, random_state: int) -> bool:
+    """Return whether the source drawn by these weights passes for the target.
+
+    Rows are kept with probability w / max(w): drawing with replacement would repeat rows, which tests take for news.
+    """
+    draws = np.random.default_rng(random_state)
+    kept = draws.random(len(sample_weight)) < sample_weight / sample_weight.max()
+    if kept.sum() < 20:
+        return False
+    return not _tests(pair.part(kept), permutations, random_state)[2]
+
+
+def _discrepancies(pair: DomainPair, sample_weight: np.ndarray, random_state: int) -> tuple[float, float]:
+    """Return the squared discrepancy of the source from the target before and after weighting."""
+    draws = np.random.default_rng(random_state)
+    rows = [np.sort(draws.permutation(size)[:_ROWS]) for size in pair.sizes]
+    source, target = pair.source[rows[0]], pair.target[rows[1]]
+    sigma = median_distance(pair)
+    within = gaussian(squared_distances(source, source), sigma)
+    between = gaussian(squared_distances(source, target), sigma).mean(axis=1)
+    own = float(gaussian(squared_distances(target, target), sigma).mean())
+    found = []
+    for weight in (np.ones(len(rows[0])), sample_weight[rows[0]]):
+        share = weight / max(weight.sum(), 1e-300)
+        found.append(max(float(share @ within @ share - 2 * share @ between) + own, 0.0))
+    return found[0], found[1]
