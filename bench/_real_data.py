@@ -48,6 +48,18 @@ def office_caltech10(domain: str) -> tuple[np.ndarray, np.ndarray]:
     return contents["fts"].astype(np.float64), contents["labels"].ravel()
 
 
+def wine(colour: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return (11 measurements, quality) of wines: red 1,599, white 4,898."""
+    table = np.loadtxt(DATA / "wine_quality" / f"winequality-{colour}.csv", delimiter=";", skiprows=1)
+    return table[:, :-1], table[:, -1]
+
+
+def phishing() -> tuple[np.ndarray, np.ndarray]:
+    """Return (30 features of -1, 0 and 1, whether a website is legitimate) of 11,055 websites, in the file's order."""
+    table = np.loadtxt(DATA / "phishing_websites" / "Training Dataset.arff", delimiter=",")
+    return table[:, :-1], np.where(table[:, -1] > 0, "legitimate", "phishing")
+
+
 def few_shot(labels: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of k examples of each class, drawn from `seed`, and all other rows."""
     draws = np.random.default_rng(seed)
