@@ -150,6 +150,26 @@ def test_class_plan_gathers_the_mass_of_few_classes():
     )
 
 
+def test_laplacian_plan_is_that_of_the_library():
+    source, target = samples(30, seed=12)
+    target = target[:20]
+    unit = np.sqrt(((source[:, None] - target) ** 2).sum(axis=2).mean())
+    ours = neighborly_plan(source, target, strength=0.7, n_neighbors=3, iterations=20)
+    theirs = ot.da.emd_laplace(
+        np.full(30, 1 / 30),
+        np.full(20, 1 / 20),
+        source / unit,
+        target / unit,
+        squared_costs(source, target),
+        sim="knn",
+        sim_param=3,
+        eta=0.7 * 25,
+        alpha=30 / 50,
+        numItermax=20,
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-8)
+
+
 def test_laplacian_plan_without_strength_is_exact_and_with_it_smoother():
     source, target = samples(30, seed=3)
     plans = [neighborly_plan(source, target, strength=s, n_neighbors=3, iterations=30) for s in (0.0, 1.0)]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import laplacian
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.neighbors import kneighbors_graph
 
 # Pivots of the network simplex and iterations of Sinkhorn's algorithm after which either stops unfinished.
 _PIVOTS = 10_000_000
@@ -141,21 +144,31 @@ def neighborly_plan(
     center = target.mean(axis=0)
     # The mean squared distance, from means alone.
     unit = np.sqrt(((source - center) ** 2).sum(axis=1).mean() + ((target - center) ** 2).sum(axis=1).mean()) or 1.0
+    source, target = (source - center) / unit, (target - center) / unit
+    # The images are n times the products with γ: n² / 2n is left of the factors.
+    graphs = (
+        strength * rows / 2 * _neighbor_laplacian(source, n_neighbors),
+        strength * columns / 2 * _neighbor_laplacian(target, n_neighbors),
+    )
+
+    def roughness(plan: np.ndarray) -> float:
+        images = plan @ target, plan.T @ source
+        return sum(float((image * (graph @ image)).sum()) for graph, image in zip(graphs, images, strict=True))
+
+    def slope(plan: np.ndarray) -> np.ndarray:
+        return 2 * (graphs[0] @ (plan @ target)) @ target.T + 2 * source @ (graphs[1] @ (plan.T @ source)).T
+
     with warnings.catch_warnings():
         # It warns wherever the iterations asked for are used up.
         warnings.simplefilter("ignore", UserWarning)
-        return ot.da.emd_laplace(
-            *_marginals(costs),
-            source / unit,
-            target / unit,
-            costs,
-            sim="knn",
-            sim_param=min(n_neighbors, rows - 1, columns - 1),
-            eta=strength * (rows + columns) / 2,
-            alpha=rows / (rows + columns),
-            numItermax=iterations,
-            numInnerItermax=_PIVOTS,
+        return ot.optim.cg(
+            *_marginals(costs), costs, 1.0, roughness, slope, numItermax=iterations, numItermaxEmd=_PIVOTS
         )
+
+
+def _neighbor_laplacian(examples: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
+    graph = kneighbors_graph(examples, min(n_neighbors, len(examples) - 1))
+    return sparse.csr_matrix(laplacian((graph + graph.T) / 2))
 
 
 def _marginals(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
