@@ -21,7 +21,21 @@ FLOORS = {
 SIBLINGS = {("heads", "metrics"), ("_checks", "errors"), ("_runtime", "errors"), ("__main__", "cli")}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # What several techniques share; the techniques themselves never import each other.
-SHARED_BY_TECHNIQUES = {"technique", "labelled", "guard", "network_training", "regularizers", "saving", "card", "curve"}
+SHARED_BY_TECHNIQUES = {
+    "technique",
+    "labelled",
+    "holding_out",
+    "material",
+    "settings",
+    "objectives",
+    "regularizers",
+    "network_training",
+    "guard",
+    "choosing",
+    "saving",
+    "card",
+    "curve",
+}
 SAYS_NOTHING = {"utils", "util", "common", "base", "helpers", "helper", "misc"}
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -1,5 +1,6 @@
 """Fine-tuning: exact where it can be, never worse than the probe, and saved whole."""
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.base import clone
 import graft
 from graft import Domain, FeatureExtraction, FineTuning, load_backbone
 from graft.data.samples import tickets
-from graft.errors import GraftError, RequestError
+from graft.errors import GraftError, MissingDependencyError, RequestError
 from graft.training import Checkpoints, Examples
 
 FEW = {"epochs": 1.0, "batch_size": 16, "soup": 1, "store": False}
@@ -313,6 +314,173 @@ def test_options_that_cannot_be_used_are_refused_with_a_remedy(settings, message
         FineTuning(network, **{**FEW, **settings}).fit(*pictures)
 
 
+@pytest.fixture
+def nothing_is_computed(monkeypatch):
+    """Let a test fail that embeds, or reads, an input."""
+
+    def refuse(*_args, **_options):
+        raise AssertionError("an input was read")
+
+    for name in ("embedded", "readable"):
+        monkeypatch.setattr(f"graft.techniques.fine_tuning.{name}", refuse)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "subject"),
+    [
+        ({"train": 99}, "classification", "train"),
+        ({"views": 0}, "classification", "views"),
+        ({"regularizer": "bi-tuning"}, "multilabel", "regularizer"),
+        ({"regularizer": "bi-tuning"}, "regression", "regularizer"),
+        ({"regularizer": "co-tuning"}, "regression", "regularizer"),
+        ({"strength": 0.5}, "classification", "strength"),
+        ({"label_smoothing": 0.1}, "regression", "label_smoothing"),
+        ({"label_smoothing": 0.1}, "multilabel", "label_smoothing"),
+        ({"label_smoothing": 0.1, "objective": "contrastive"}, "classification", "label_smoothing"),
+        ({"objective": "contrastive"}, "multilabel", "objective"),
+        ({"class_weight": "balanced"}, "regression", "class_weight"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_read(
+    settings, kind, subject, pictures, network, nothing_is_computed
+):
+    with pytest.raises(RequestError) as caught:
+        FineTuning(network, **{**FEW, **settings}).fit(pictures[0], labels_of(kind, 48))
+    assert caught.value.subject == subject
+
+
+@pytest.mark.parametrize("option", ["mixup", "cutmix", "augment", "views"])
+def test_texts_are_neither_varied_nor_mixed(option, texts, nothing_is_computed):
+    with pytest.raises(RequestError, match="text inputs") as caught:
+        FineTuning("minilm", **FEW, **{option: 2}).fit(*texts)
+    assert caught.value.subject == option
+
+
+@pytest.mark.parametrize(("settings", "package"), [({"train": "lora"}, "peft"), ({"log_folder": "log"}, "tensorboard")])
+def test_a_missing_package_is_said_before_anything_is_read(
+    settings, package, pictures, network, nothing_is_computed, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=f"pip install.*{package if package == 'peft' else 'tracking'}"):
+        FineTuning(network, **FEW, **settings).fit(*pictures)
+
+
+def test_the_two_values_of_each_label_are_weighed_as_the_heads_weigh_them(pictures, network):
+    from graft.techniques.labelled import embedded, given
+    from graft.techniques.material import goal_of
+
+    table, weight = labels_of("multilabel", 48), np.linspace(0.5, 2, 48)
+    options = {"views": 1, "batch_size": None, "precision": "auto", "store": False, "strict": True, "random_state": 0}
+    what = given(pictures[0], table, task="multilabel", label_names=None, sample_weight=weight)
+    found = embedded(network, what, **options)
+    learning = np.arange(48) % 5 > 0
+    outputs = torch.randn(48, 3)
+
+    def losses(class_weight):
+        goal = goal_of(found, learning, class_weight=class_weight)
+        return goal.losses(outputs, goal.targets(found.targets)).double().numpy()
+
+    known = np.isfinite(table)
+    plain = np.logaddexp(0, np.where(table == 1, -1, 1) * outputs.double().numpy())
+    for class_weight in ("balanced", {0: 1.0, 1: 3.0}, None):
+        factors = np.ones(table.shape)
+        for place in range(3):
+            rows = known[:, place] & learning
+            total = [weight[rows & (table[:, place] == value)].sum() for value in (0, 1)]
+            pair = {"balanced": [sum(total) / (2 * one) for one in total], None: [1, 1]}.get(
+                class_weight if isinstance(class_weight, str | None) else "", [1, 3]
+            )
+            factors[:, place] = np.where(table[:, place] == 1, pair[1], pair[0])
+        expected = np.where(known, plain * factors, 0).sum(axis=1) / known.sum(axis=1)
+        np.testing.assert_allclose(losses(class_weight), expected, rtol=1e-4)
+
+
+def test_weights_of_values_move_the_predictions_of_several_labels(pictures, network):
+    table = labels_of("multilabel", 48)
+    plain, rare = (
+        FineTuning(network, class_weight=weight, guard=False, refit=False, **FEW).fit(pictures[0], table)
+        for weight in (None, {0: 1.0, 1: 20.0})
+    )
+    assert (
+        rare.head_.decision_function(np.zeros((1, 256))).mean()
+        > plain.head_.decision_function(np.zeros((1, 256))).mean()
+    )
+
+
+def test_co_tuning_wants_a_classifier_before_anything_is_read(texts, nothing_is_computed):
+    with pytest.raises(RequestError, match="classifier"):
+        FineTuning("minilm", regularizer="co-tuning", **FEW).fit(*texts)
+
+
+def test_labels_weights_and_groups_are_counted_before_anything_is_read(pictures, network, nothing_is_computed):
+    inputs, labels = pictures
+    aside = Domain(inputs[:3], labels[:3])
+    model = FineTuning(network, **FEW)
+    for more in ({}, {"validation": aside}):
+        with pytest.raises(GraftError, match="48 values"):
+            model.fit(inputs, labels[1:], **more)
+        with pytest.raises(GraftError, match="sample_weight"):
+            model.fit(inputs, labels, sample_weight=np.ones(47), **more)
+        with pytest.raises(GraftError, match="groups"):
+            model.fit(inputs, labels, groups=np.arange(49), **more)
+    with pytest.raises(GraftError, match="2 classes"):
+        model.fit(inputs, np.full(48, "red"))
+
+
+def test_from_scratch_reads_every_input_and_embeds_none(pictures, tmp_path, monkeypatch):
+    inputs, labels = list(pictures[0]), pictures[1]
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    inputs[3] = str(tmp_path / "broken.jpg")
+
+    def refuse(*_args, **_options):
+        raise AssertionError("the random network was asked for features")
+
+    monkeypatch.setattr("graft.techniques.labelled.embed", refuse)
+    model = FineTuning("test_efficientnet", pretrained=False, image_size=32, **FEW).fit(inputs, labels)
+    plain = load_backbone("test_efficientnet", pretrained=False, image_size=32)
+    with pytest.raises(GraftError) as caught:
+        plain.embed(inputs, store=False)
+    assert model.left_out_ == caught.value.failures
+    with pytest.raises(GraftError, match="broken"):
+        FineTuning("test_efficientnet", pretrained=False, image_size=32, strict=True, **FEW).fit(inputs, labels)
+
+
+def test_the_start_of_the_training_is_the_linear_member_of_the_probe(pictures, network):
+    from graft.techniques.labelled import embedded, given
+    from graft.techniques.material import Material
+    from graft.training import supervision
+
+    options = {"views": 1, "batch_size": None, "precision": "auto", "store": False, "strict": True, "random_state": 0}
+    what = given(*pictures, task="auto", label_names=None)
+    found = embedded(network, what, **options)
+    chosen = np.arange(48) % 5 > 0
+
+    def material():
+        return Material(
+            network, pictures[0], found, supervision(found.task, found.targets), None, graft.backbones.Views()
+        )
+
+    alone, beside = material(), material()
+    assert "logistic" in beside.probe(chosen, 0).heads_
+    made = beside.start(chosen, 0)
+    assert beside.probe(chosen, 0) is beside.probe(chosen, 0)
+    assert torch.equal(made.weight, alone.start(chosen, 0).weight)
+    assert torch.equal(made.bias, alone.start(chosen, 0).bias)
+
+
+def test_texts_are_cut_into_tokens_once_for_all_trainings(texts, monkeypatch):
+    from graft.backbones import TextBackbone
+
+    read, seen = TextBackbone.read, []
+    monkeypatch.setattr(TextBackbone, "read", lambda self, *a, **k: seen.append(len(a[0])) or read(self, *a, **k))
+    inputs, labels = texts
+    model = FineTuning("minilm", train=0, guard=False, **FEW)
+    model.fit(inputs, labels)
+    # Once for all trainings and evaluations, and in the embeddings before and after them.
+    assert seen.count(len(inputs)) == 3
+    assert sum(seen) < 4 * len(inputs)
+
+
 def test_vectors_have_no_layers_to_train():
     with pytest.raises(GraftError, match="FeatureExtraction"):
         FineTuning(None).fit(np.eye(8), ["a", "b"] * 4)
@@ -336,11 +504,13 @@ def test_a_network_that_diverged_is_never_served(pictures, network):
 
 
 def test_pairs_stay_together_when_processes_share_a_batch(pictures, network):
-    from graft.techniques.network_training import Contrastive
+    from graft.techniques.objectives import Contrastive
+    from graft.training import supervision
 
     labels = np.repeat(np.arange(20), 4)
     examples = Examples(network, [pictures[0][0]] * 80, torch.nn.functional.one_hot(torch.tensor(labels)).float())
-    objective = Contrastive(examples, 32, 0)
+    goal = supervision(graft.Task("", "classification", tuple(range(20))), labels)
+    objective = Contrastive(goal, examples, 32, 0, torch.nn.Linear(2, 20))
     for share in (0, 1):
         classes, counts = np.unique(labels[objective.share(3, share, 2)], return_counts=True)
         assert (counts >= 2).all(), classes
@@ -384,12 +554,14 @@ def test_other_weights_or_sizes_do_not_resume(pictures, network, tmp_path, monke
 
 
 def test_an_average_of_adapters_moves_the_weights_by_its_share():
-    from graft.techniques.fine_tuning import _towards
+    from graft.techniques.choosing import towards
     from graft.techniques.network_training import Run
 
     start = {"a.lora_A.w": torch.randn(2, 5), "a.lora_B.w": torch.zeros(3, 2)}
     tuned = {"a.lora_A.w": torch.randn(2, 5), "a.lora_B.w": torch.randn(3, 2)}
-    run = Run(network=None, trunk=None, start=start, done=None, epochs=1.0, trained_parameters=0, cached="")
-    half = _towards(run, tuned, 0.5)
+    run = Run(
+        network=None, trunk=None, objective=None, start=start, done=None, epochs=1.0, trained_parameters=0, cached=""
+    )
+    half = towards(run, tuned, 0.5)
     whole = tuned["a.lora_B.w"] @ tuned["a.lora_A.w"]
     assert torch.allclose(half["a.lora_B.w"] @ half["a.lora_A.w"], whole / 2, atol=1e-6)

@@ -13,7 +13,7 @@ from graft._checks import one_of
 from graft.backbones import Backbone, load_backbone
 from graft.data import Task
 from graft.heads import HEADS, make_head
-from graft.techniques.labelled import labelled
+from graft.techniques.labelled import embedded, given
 from graft.techniques.technique import Technique, held_out_evaluation
 
 
@@ -146,14 +146,10 @@ class FeatureExtraction(Technique):
         backbone = self._backbone()
         if isinstance(self.head, str):  # before the network runs, not after it
             one_of("head", self.head, dict.fromkeys(name for heads in HEADS.values() for name in heads))
-        found = labelled(
+        what = given(X, y, task=self.task, label_names=self.label_names, sample_weight=sample_weight, groups=groups)
+        found = embedded(
             backbone,
-            X,
-            y,
-            task=self.task,
-            label_names=self.label_names,
-            sample_weight=sample_weight,
-            groups=groups,
+            what,
             views=self.views,
             batch_size=self.batch_size,
             precision=self.precision,
@@ -161,7 +157,7 @@ class FeatureExtraction(Technique):
             strict=self.strict,
             random_state=self.random_state,
         )
-        embedded = time.perf_counter()
+        prepared = time.perf_counter()
         head = self._head(found.task)
 
         def repeated(values: Any) -> Any:
@@ -180,8 +176,8 @@ class FeatureExtraction(Technique):
         self.validation_ = held_out_evaluation(found.task, head, found.labels, views=self.views)
         ended = time.perf_counter()
         self.seconds_ = {
-            "features": embedded - started,
-            "training": ended - embedded,
+            "features": prepared - started,
+            "training": ended - prepared,
             "total": ended - started,
         }
         return self

@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from graft._checks import integer, one_of
-from graft.backbones import Backbone, embed
+from graft._progress import progress
+from graft.backbones import Backbone, Unreadable, embed
+from graft.backbones.embedding import input_count, input_name
 from graft.data import IMAGE_SUFFIXES, Task, class_order, infer_task, label_array, require_trainable
 from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.techniques.technique import Failure, label_table, labelled_rows, numbers, require_one_each
+from graft.training import prefetch
 
+# Inputs that are read together.
+_READ_TOGETHER = 16
 KINDS = ("auto", "classification", "multilabel", "regression")
 
 
@@ -27,8 +32,8 @@ class Labelled:
         What is predicted.
     rows : array of shape (n,)
         Which of the user's inputs they are.
-    features : array of shape (n, d), or (n, views, d) for several views
-        Those of the frozen network.
+    features : array of shape (n, d), or (n, views, d) for several views, or None
+        Those of the frozen network; None where the inputs were read only.
     labels : array of shape (n,) or (n, columns)
         As the user wrote them.
     targets : array of shape (n,) or (n, columns)
@@ -52,15 +57,67 @@ class Labelled:
     unlabelled: int
 
 
-def labelled(
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a user passes to `fit`: as many labels, weights and groups as inputs, and labels that can be learnt from.
+
+    Parameters
+    ----------
+    inputs : sequence of n inputs, or array
+        Whether they can be read, nobody has looked yet.
+    task : Task
+        What is predicted.
+    labels : array of shape (n,) or (n, columns)
+        As the user wrote them; some may be missing.
+    sample_weight, groups : array of shape (n,) or None
+        As the user passed them.
+    """
+
+    inputs: Any
+    task: Task
+    labels: np.ndarray
+    sample_weight: np.ndarray | None
+    groups: np.ndarray | None
+
+
+def given(
+    X: Any, y: Any, *, task: str, label_names: Sequence[str] | None, sample_weight: Any = None, groups: Any = None
+) -> Given:
+    """Check what a user passes to `fit`, as far as that is possible before any input is read.
+
+    Raises
+    ------
+    RequestError
+        If there is no such task.
+    DataError
+        If there are not as many labels, weights or groups as inputs, or nothing can be learnt from the labels.
+    """
+    one_of("task", task, KINDS)
+    if isinstance(X, str | bytes):
+        raise RequestError(
+            "X", expected="a sequence of inputs", found=f"one {type(X).__name__}", remedy="Pass [input], and [label]."
+        )
+    labels = label_array(y)
+    if task == "multilabel":
+        labels = labels.reshape(len(labels), -1)
+    for subject, values in (("y", labels), ("sample_weight", sample_weight), ("groups", groups)):
+        if values is not None:
+            require_one_each(subject, values, input_count(X))
+    predicted = _task(task, labels, getattr(y, "columns", ()) if label_names is None else label_names)
+    require_trainable(labels[labelled_rows(labels)], predicted)
+    return Given(
+        X,
+        predicted,
+        labels,
+        None if sample_weight is None else np.asarray(sample_weight),
+        None if groups is None else np.asarray(groups),
+    )
+
+
+def embedded(
     backbone: Backbone,
-    X: Any,
-    y: Any,
+    what: Given,
     *,
-    task: str,
-    label_names: Sequence[str] | None,
-    sample_weight: Any,
-    groups: Any,
     views: int,
     batch_size: int | None,
     precision: str,
@@ -75,24 +132,19 @@ def labelled(
     RequestError
         If an option cannot be used.
     DataError
-        If the inputs or labels cannot be used.
+        If the inputs are not what the network reads, or nothing can be learnt from those that could be read.
     UnreadableInputsError
         If no input can be read, or with `strict` if one cannot.
     """
-    one_of("task", task, KINDS)
     integer("views", views, low=1)
     if views > 1 and backbone.modality != "image":
         raise RequestError(
             "views", expected=f"1 for {backbone.modality} inputs", found=str(views), remedy="Pass views=1."
         )
-    _require_texts(backbone, X)
-    labels = label_array(y)
-    if task == "multilabel":
-        labels = labels.reshape(len(labels), -1)
-    predicted = _task(task, labels, getattr(y, "columns", ()) if label_names is None else label_names)
+    _require_texts(backbone, what.inputs)
     embedding = embed(
         backbone,
-        X,
+        what.inputs,
         batch_size=batch_size,
         precision=precision,
         store=store,
@@ -100,26 +152,58 @@ def labelled(
         random_state=random_state or 0,
         strict=strict,
     )
-    total = len(embedding.rows) + len(embedding.failures)
-    if not len(embedding.rows):
-        raise UnreadableInputsError(embedding.failures, total)
-    for subject, values in (("y", labels), ("sample_weight", sample_weight), ("groups", groups)):
-        if values is not None:
-            require_one_each(subject, values, total)
-    given = labelled_rows(labels[embedding.rows])
-    rows = embedding.rows[given]
-    require_trainable(labels[rows], predicted)
-    to_targets = {"regression": numbers, "multilabel": label_table}.get(predicted.kind, np.asarray)
+    return _labelled(what, embedding.rows, embedding.features, embedding.failures)
+
+
+def readable(backbone: Backbone, what: Given, *, strict: bool) -> Labelled:
+    """Read the inputs, and return those that could be read and have a label; there are no features of them.
+
+    Raises
+    ------
+    DataError
+        If the inputs are not what the network reads, or nothing can be learnt from those that could be read.
+    UnreadableInputsError
+        If no input can be read, or with `strict` if one cannot.
+    """
+    _require_texts(backbone, what.inputs)
+    sources = list(what.inputs)
+    parts = range(0, len(sources), _READ_TOGETHER)
+
+    def reasons(number: int) -> list[str | None]:
+        items = backbone.read(sources[parts[number] : parts[number] + _READ_TOGETHER])
+        return [item.reason if isinstance(item, Unreadable) else None for item in items]
+
+    found: list[str | None] = []
+    with progress("reading", len(sources), "inputs") as advance:
+        for part in prefetch(reasons, range(len(parts))):
+            found += part
+            advance(len(part))
+    failures = tuple((row, input_name(sources[row]), why) for row, why in enumerate(found) if why is not None)
+    if failures and strict:
+        raise UnreadableInputsError(failures, len(sources))
+    rows = np.array([row for row, why in enumerate(found) if why is None], np.intp)
+    return _labelled(what, rows, None, failures)
+
+
+def _labelled(what: Given, rows: np.ndarray, features: Any, failures: tuple[Failure, ...]) -> Labelled:
+    """Return the examples among readable rows that have a label."""
+    if not len(rows):
+        raise UnreadableInputsError(failures, len(failures))
+    known = labelled_rows(what.labels[rows])
+    rows = rows[known]
+    labels = what.labels[rows]
+    require_trainable(labels, what.task)
+    to_targets = {"regression": numbers, "multilabel": label_table}.get(what.task.kind, np.asarray)
     return Labelled(
-        task=predicted,
+        task=what.task,
         rows=rows,
-        features=embedding.features[given],
-        labels=labels[rows],
-        targets=to_targets(labels[rows]),
-        sample_weight=None if sample_weight is None else np.asarray(sample_weight)[rows],
-        groups=None if groups is None else np.asarray(groups)[rows],
-        failures=embedding.failures,
-        unlabelled=int((~given).sum()),
+        features=None if features is None else features[known],
+        labels=labels,
+        targets=to_targets(labels),
+        sample_weight=None if what.sample_weight is None else what.sample_weight[rows],
+        groups=None if what.groups is None else what.groups[rows],
+        failures=failures,
+        unlabelled=int((~known).sum()),
     )
 
 

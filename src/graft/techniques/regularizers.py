@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import nn
 
+from graft._checks import number, one_of
 from graft.backbones import Backbone, source_head
 from graft.errors import RequestError
 from graft.regularization import (
@@ -22,7 +23,8 @@ from graft.regularization import (
     learn_relationship,
     supervised_contrastive,
 )
-from graft.training import Batch, Network
+from graft.techniques.settings import Settings
+from graft.training import Batch
 
 REGULARIZERS = ("l2-sp", "delta", "bi-tuning", "co-tuning")
 # How much each counts beside the loss of the task. Co-tuning: the authors' 2.3 (You et al. 2020, section 4).
@@ -38,9 +40,15 @@ class Regularizer(ABC):
     ----------
     heads : dict of str to Module
         Further heads that it needs, trained with the network.
+    needs_inputs : bool
+        Whether it reads the inputs of the whole network, so that activations cannot stand for them.
+    holds_weights : bool
+        Whether it holds the weights where they started, which takes the place of weight decay.
     """
 
     heads: dict[str, nn.Module]
+    needs_inputs: ClassVar[bool] = False
+    holds_weights: ClassVar[bool] = False
 
     @abstractmethod
     def terms(
@@ -58,6 +66,8 @@ class Regularizer(ABC):
 class StartingPoint(Regularizer):
     """L2-SP: the squared distance of the weights to where they started; see `graft.regularization.l2_sp`."""
 
+    holds_weights = True
+
     def __init__(self, trunk: nn.Module, strength: float) -> None:
         self.heads = {}
         self._start = {f"trunk.{name}": values.detach().clone() for name, values in trunk.named_parameters()}
@@ -74,6 +84,8 @@ class StartingPoint(Regularizer):
 @final
 class Behaviour(Regularizer):
     """DELTA: the distance of the last layers' outputs to those of the pretrained network; see `delta_distances`."""
+
+    needs_inputs = True
 
     def __init__(self, backbone: Backbone, strength: float) -> None:
         self.heads = {}
@@ -138,12 +150,80 @@ class CoTuning(Regularizer):
         return self._strength * co_tuning_loss(outputs["source"], rows)
 
 
+def require_beside(name: str | None, strength: float | None, objective: str, settings: Settings) -> None:
+    """Refuse a regularizer, or its strength, beside options that leave it nothing to do.
+
+    Raises
+    ------
+    RequestError
+        If there is no such regularizer, or not beside these.
+    """
+    if strength is not None:
+        number("strength", strength, low=0)
+    if name is None:
+        if strength is not None:
+            raise RequestError(
+                "strength",
+                expected="a regularizer beside it",
+                found="none",
+                remedy="Pass regularizer='l2-sp', for example, or leave the strength out.",
+            )
+        return
+    one_of("regularizer", name, REGULARIZERS)
+    if not settings.pretrained or objective != "supervised":
+        raise RequestError(
+            "regularizer",
+            expected="a pretrained network and objective='supervised' beside it",
+            found=f"pretrained={settings.pretrained}, objective={objective!r}",
+            remedy="Leave it out, or change those.",
+        )
+    if name == "l2-sp" and settings.adapters:
+        raise RequestError(
+            "regularizer",
+            expected="layers that are trained themselves beside 'l2-sp'",
+            found=f"train={settings.train!r}, which leaves them as they are",
+            remedy="Leave the regularizer out.",
+        )
+
+
+def require_usable(name: str, backbone: Backbone, kind: str) -> None:
+    """Refuse a regularizer that cannot be used for a network or a kind of task.
+
+    Parameters
+    ----------
+    name : str
+        One of `REGULARIZERS`.
+    backbone : Backbone
+        The pretrained network.
+    kind : str
+        ``"classification"``, ``"multilabel"`` or ``"regression"``.
+
+    Raises
+    ------
+    RequestError
+        If it cannot.
+    BackboneError
+        If the classifier of the pretraining is needed and cannot be obtained.
+    """
+    if name in ("bi-tuning", "co-tuning") and kind != "classification":
+        raise RequestError(
+            "regularizer",
+            expected="'l2-sp' or 'delta' where an example does not have exactly one class",
+            found=f"{name!r} for a {kind} task",
+            remedy="Choose one of those.",
+        )
+    if name == "co-tuning":
+        source_head(backbone)
+    if name == "delta":
+        _layer_paths(backbone)
+
+
 def make_regularizer(
     name: str,
     backbone: Backbone,
-    network: Network,
+    trunk: nn.Module,
+    head: nn.Linear,
     *,
-    head: str,
     features: np.ndarray,
     codes: np.ndarray | None,
     strength: float | None,
@@ -157,10 +237,10 @@ def make_regularizer(
         One of `REGULARIZERS`.
     backbone : Backbone
         The pretrained network.
-    network : Network
-        The one that is trained, before its first step.
-    head : str
-        The name of its head for the task.
+    trunk : Module
+        The copy of it that is trained, before its first step.
+    head : Linear
+        The head for the task, likewise.
     features : array (n, d)
         The frozen features of the examples that are trained on.
     codes : array of int (n,) or None
@@ -169,28 +249,16 @@ def make_regularizer(
         How much it counts; None: `STRENGTHS`.
     seed : int
         For what is drawn.
-
-    Raises
-    ------
-    RequestError
-        If it cannot be used for this task or network.
     """
     chosen = STRENGTHS[name] if strength is None else strength
-    layer: Any = network.heads[head]
     if name == "l2-sp":
-        return StartingPoint(network.trunk, chosen)
+        return StartingPoint(trunk, chosen)
     if name == "delta":
         return Behaviour(backbone, chosen)
-    if codes is None:
-        raise RequestError(
-            "regularizer",
-            expected="'l2-sp' or 'delta' where an example does not have exactly one class",
-            found=repr(name),
-            remedy="Choose one of those.",
-        )
+    assert codes is not None  # `require_usable` was asked
     if name == "bi-tuning":
-        return BiTuning(backbone.feature_dim, layer, chosen, seed)
-    return CoTuning(backbone, features, codes, layer.out_features, chosen)
+        return BiTuning(backbone.feature_dim, head, chosen, seed)
+    return CoTuning(backbone, features, codes, head.out_features, chosen)
 
 
 def _layer_paths(backbone: Backbone) -> list[str]:

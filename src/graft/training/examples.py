@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -65,6 +66,14 @@ class Examples:
         if self._backbone.modality != "text" or self._items is None:
             return None
         return [self._backbone.item_size(item) for item in self._items]
+
+    def subset(self, rows: np.ndarray) -> Examples:
+        """Return some of the examples; what was read already is not read again."""
+        part, chosen = copy.copy(self), torch.from_numpy(np.asarray(rows))
+        part._inputs = [self._inputs[row] for row in rows]
+        part._items = None if self._items is None else [self._items[row] for row in rows]
+        part._targets, part.weight = self._targets[chosen], self.weight[chosen]
+        return part
 
     def batch(self, rows: np.ndarray, view: int = 0) -> Batch:
         """Return some of the examples, of images one view.

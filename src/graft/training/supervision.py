@@ -87,19 +87,26 @@ class Labels(Supervision):
     ----------
     labels : int
         How many.
+    value_weight : array of shape (labels, 2), optional
+        The weight in the loss of a 0 and of a 1 of each label; 1 by default.
     """
 
     kind = "multilabel"
 
-    def __init__(self, labels: int) -> None:
+    def __init__(self, labels: int, value_weight: np.ndarray | None = None) -> None:
         self.outputs = labels
+        self._weight = None if value_weight is None else torch.from_numpy(np.asarray(value_weight, np.float32))
 
     def targets(self, labels: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.asarray(labels, dtype=np.float32).reshape(len(labels), -1))
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         known = ~targets.isnan()
-        cells = functional.binary_cross_entropy_with_logits(outputs.float(), targets.nan_to_num(0.0), reduction="none")
+        wanted = targets.nan_to_num(0.0)
+        cells = functional.binary_cross_entropy_with_logits(outputs.float(), wanted, reduction="none")
+        if self._weight is not None:
+            weight = self._weight.to(cells.device)
+            cells = cells * torch.lerp(weight[:, 0], weight[:, 1], wanted)
         return (cells * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
     def score(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
@@ -155,7 +162,9 @@ class Numbers(Supervision):
         }
 
 
-def supervision(task: Task, labels: np.ndarray, *, smoothing: float = 0.0) -> Supervision:
+def supervision(
+    task: Task, labels: np.ndarray, *, smoothing: float = 0.0, value_weight: np.ndarray | None = None
+) -> Supervision:
     """Return how outputs are compared with the labels of a task.
 
     Parameters
@@ -166,9 +175,11 @@ def supervision(task: Task, labels: np.ndarray, *, smoothing: float = 0.0) -> Su
         Those of the training examples.
     smoothing : float
         For single-label classification.
+    value_weight : array of shape (labels, 2), optional
+        For several labels: the weight of a 0 and of a 1 of each.
     """
     if task.kind == "regression":
         return Numbers(labels)
     if task.kind == "multilabel":
-        return Labels(len(task.classes))
+        return Labels(len(task.classes), value_weight)
     return Classes(task.classes, smoothing)
