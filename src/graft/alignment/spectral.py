@@ -12,7 +12,7 @@ from scipy.linalg import eigh
 # Up to this side a symmetric matrix is decomposed as a whole; above it by a block Krylov method, whose blocks are
 # matrix products while a decomposition spends its time in matrix-vector products.
 _DENSE_SIDE = 1000
-_BLOCK = 64
+_BLOCK = 48
 # A Ritz pair is accepted when its residual is this small beside the smallest wanted eigenvalue.
 _TOLERANCE = 1e-7
 
@@ -97,22 +97,30 @@ def _largest(
     block = np.random.default_rng(0).normal(size=(side, _BLOCK))
     if start is not None:
         block = np.concatenate([start / np.linalg.norm(start, axis=0), block[:, :16] / np.sqrt(side)], axis=1)
-    basis = np.empty((side, 0))
-    images = np.empty((side, 0))
-    while basis.shape[1] + block.shape[1] <= max(side // 4, 4 * count):
+    most = max(side // 4, 4 * count) + block.shape[1]
+    basis, images = np.empty((side, most), order="F"), np.empty((side, most), order="F")
+    small = np.zeros((most, most))
+    width = 0
+    while width + block.shape[1] <= most:
         for _ in range(2):
-            block = block - basis @ (basis.T @ block)
+            block = block - basis[:, :width] @ (basis[:, :width].T @ block)
             block, _ = np.linalg.qr(block)
         image = operator(block)
-        basis, images = np.concatenate([basis, block], axis=1), np.concatenate([images, image], axis=1)
-        if basis.shape[1] >= count:
-            small = basis.T @ images
-            width = basis.shape[1]
-            values, rotation = eigh((small + small.T) / 2, subset_by_index=(width - count, width - 1))
-            vectors = basis @ rotation
-            residual = np.linalg.norm(images @ rotation - vectors * values, axis=0)
-            if residual.max() <= _TOLERANCE * max(values[0], np.finfo(np.float64).eps * values[-1]):
+        before, width = width, width + block.shape[1]
+        basis[:, before:width], images[:, before:width] = block, image
+        small[:width, before:width] = basis[:, :width].T @ image
+        if width >= count:
+            # Only the upper triangle has been filled, and is read.
+            values, rotation = eigh(small[:width, :width], lower=False, subset_by_index=(width - count, width - 1))
+            allowed = _TOLERANCE * max(values[0], np.finfo(np.float64).eps * values[-1])
+            # The smallest wanted pair is mostly the last to converge: the others are looked at when it has.
+            for chosen in (slice(0, 1), slice(None)):
+                vectors = basis[:, :width] @ rotation[:, chosen]
+                residuals = images[:, :width] @ rotation[:, chosen] - vectors * values[chosen]
+                if np.linalg.norm(residuals, axis=0).max() > allowed:
+                    break
+            else:
                 return values, vectors
-        block = image[:, :_BLOCK] if start is None else image
+        block = image
     matrix = operator(np.eye(side))
     return eigh((matrix + matrix.T) / 2, subset_by_index=(side - count, side - 1))
