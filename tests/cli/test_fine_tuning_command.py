@@ -77,6 +77,17 @@ def test_a_run_carries_on_from_another_run(table, tmp_path, capsys):
         (["--train", "al"], "'all'"),
         (["--learning-rate", "fast"], "--learning-rate"),
         (["--epochs", "-1"], "epochs"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--layer-decay", "steep"], "--layer-decay"),
+        (["--objective", "contrast"], "contrastive"),
+        (["--regularizer", "l2-sp"], "regularizer"),
+        (["--strength", "0.1"], "strength"),
+        (["--mixup", "-1"], "mixup"),
+        (["--cutmix", "-1"], "cutmix"),
+        (["--augment", "11"], "augment"),
+        (["--label-smoothing", "1.5"], "label_smoothing"),
+        (["--precision", "float16"], "bfloat16"),
+        (["--train", "99"], "train"),
         (["--technique", "fine-tunning"], "fine-tuning"),
     ],
 )
@@ -85,3 +96,72 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(options, mess
     assert main([*words, *options]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_of_fine_tuning_reach_it(table, tmp_path, capsys):
+    log = tmp_path / "log"
+    options = ["--mixup", "0.2", "--cutmix", "0.5", "--augment", "3", "--label-smoothing", "0.1", "--batch-size", "8"]
+    more = ["--layer-decay", "0.9", "--precision", "float32", "--log-folder", str(log)]
+    facts = fitted(table, tmp_path / "run", capsys, "--label", "colour", *options, *more)
+    assert list(log.glob("events.*"))
+    params = json.loads((tmp_path / "run" / "config.json").read_text())["params"]
+    wanted = {"mixup": 0.2, "cutmix": 0.5, "augment": 3.0, "label_smoothing": 0.1, "batch_size": 8, "layer_decay": 0.9}
+    assert {name: params[name] for name in wanted} == wanted
+    assert params["precision"] == "float32"
+    assert facts["training"]["steps"] == round(2 * 19 / 8)  # 5 of the 24 are held out
+
+
+def test_regularizer_objective_and_adapters_are_chosen_by_name(table, tmp_path, capsys):
+    fitted(table, tmp_path / "first", capsys, "--label", "colour")
+    words = ["fit", str(table), "--image", "path", "--label", "warm", "--task", "classification", "--epochs", "1"]
+    shared = ["--backbone", str(tmp_path / "first"), "--technique", "fine-tuning", "--batch-size", "8"]
+    for number, chosen in enumerate(
+        (["--regularizer", "l2-sp", "--strength", "0.1"], ["--objective", "contrastive"], ["--train", "lora"])
+    ):
+        out = tmp_path / f"run {number}"
+        assert main([*words, *shared, *chosen, "--out", str(out)]) == 0, capsys.readouterr().err
+        params = json.loads((out / "config.json").read_text())["params"]
+        assert str(params[chosen[0].removeprefix("--")]) == chosen[1]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--train", "2"],
+        ["--from-scratch"],
+        ["--epochs", "2"],
+        ["--batch-size", "8"],
+        ["--learning-rate", "1e-3"],
+        ["--layer-decay", "0.5"],
+        ["--objective", "contrastive"],
+        ["--regularizer", "l2-sp"],
+        ["--strength", "1"],
+        ["--label-smoothing", "0.1"],
+        ["--mixup", "0.2"],
+        ["--cutmix", "0.2"],
+        ["--augment", "2"],
+        ["--precision", "float32"],
+        ["--log-folder", "log"],
+        ["--resume"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_option_of_fine_tuning_is_refused_beside_another_technique(option, table, tmp_path, capsys):
+    words = ["fit", str(table), "--image", "path", "--label", "colour", "--out", str(tmp_path / "run")]
+    for technique in ([], ["--technique", "feature-extraction"]):
+        assert main([*words, *technique, *option]) == 2
+        printed = capsys.readouterr().err
+        assert f"{option[0]}: expected --technique fine-tuning" in " ".join(printed.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_groups_what_is_for_fine_tuning_alone(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["fit", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    title = next(at for at, line in enumerate(lines) if line.startswith("Fine-tuning"))
+    below = {line.split()[0] for line in lines[title + 1 :] if line.startswith("  --")}
+    above = {line.split()[0] for line in lines[:title] if line.startswith("  --")}
+    assert {"--train", "--from-scratch", "--regularizer", "--mixup", "--log-folder", "--resume"} <= below
+    assert {"--out", "--technique", "--seed", "--json", "--help"} <= above

@@ -17,6 +17,7 @@ import typer
 from graft.cli.check import check
 from graft.cli.embed import embed
 from graft.cli.fit import fit
+from graft.cli.grouped import GroupedCommand
 from graft.cli.networks import backbones
 from graft.cli.predict import evaluate, predict
 from graft.cli.store import store
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (fit, predict, evaluate, embed, check, backbones, store):
-    app.command()(command)
+    app.command(cls=GroupedCommand)(command)
 
 # typer carries its own copy of click in some versions and depends on click in others.
 _UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

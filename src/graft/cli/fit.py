@@ -7,6 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
+from graft.cli.fine_tuning import (
+    Augment,
+    BatchSize,
+    Cutmix,
+    Epochs,
+    FromScratch,
+    LabelSmoothing,
+    LayerDecay,
+    LearningRate,
+    LogFolder,
+    Mixup,
+    Objective,
+    Precision,
+    RegularizerName,
+    Resume,
+    Strength,
+    Train,
+    number_or_word,
+    refuse_fine_tuning,
+)
 from graft.cli.options import (
     Data,
     Group,
@@ -19,7 +39,6 @@ from graft.cli.options import (
     Seed,
     Strict,
     Text,
-    as_number,
     chosen_layer,
     network_for,
     read_data,
@@ -54,20 +73,22 @@ def fit(
         int | None, typer.Option(metavar="N", help="Train on this many views of each image.", show_default=False)
     ] = None,
     image_size: ImageSize = None,
-    train: Annotated[
-        str,
-        typer.Option(
-            metavar="PART", help="Fine-tuning: all, gradual, lora, dora, biases, or how many of the last groups."
-        ),
-    ] = "all",
-    scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Fine-tuning: start from random weights, to compare with.")
-    ] = False,
-    epochs: Annotated[
-        float | None, typer.Option(metavar="N", help="Fine-tuning: how often each example is seen.", show_default=False)
-    ] = None,
-    learning_rate: Annotated[str, typer.Option(metavar="RATE", help="Fine-tuning: a number, auto, or find.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Fine-tuning: continue an interrupted training.")] = False,
+    train: Train = "all",
+    scratch: FromScratch = False,
+    epochs: Epochs = None,
+    batch_size: BatchSize = 32,
+    learning_rate: LearningRate = "auto",
+    layer_decay: LayerDecay = "auto",
+    objective: Objective = "supervised",
+    regularizer: RegularizerName = None,
+    strength: Strength = None,
+    label_smoothing: LabelSmoothing = 0.0,
+    mixup: Mixup = 0.0,
+    cutmix: Cutmix = 0.0,
+    augment: Augment = 0.0,
+    precision: Precision = "auto",
+    log_folder: LogFolder = None,
+    resume: Resume = False,
     strict: Strict = False,
     seed: Seed = 0,
     json: Json = False,
@@ -82,22 +103,25 @@ def fit(
     from graft.techniques import FeatureExtraction, FineTuning, Technique
 
     one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning"])
-    rate = learning_rate if learning_rate in ("auto", "find") else as_number("--learning-rate", learning_rate)
-    own = {
-        "--from-scratch": scratch,
-        "--train": train != "all",
-        "--epochs": epochs is not None,
-        "--learning-rate": learning_rate != "auto",
-        "--resume": resume,
+    tuning: dict[str, Any] = {
+        "train": int(train) if train.isdigit() else train,
+        "epochs": "auto" if epochs is None else epochs,
+        "batch_size": batch_size,
+        "learning_rate": number_or_word("--learning-rate", learning_rate, "auto", "find"),
+        "layer_decay": number_or_word("--layer-decay", layer_decay, "auto"),
+        "objective": objective,
+        "regularizer": regularizer,
+        "strength": strength,
+        "label_smoothing": label_smoothing,
+        "mixup": mixup,
+        "cutmix": cutmix,
+        "augment": augment,
+        "precision": precision,
+        "log_folder": log_folder,
+        "resume": resume,
     }
-    for option, given in own.items():
-        if given and technique != "fine-tuning":
-            raise RequestError(
-                option,
-                expected="--technique fine-tuning beside it",
-                found=f"--technique {technique}",
-                remedy="Add --technique fine-tuning, or leave the option out.",
-            )
+    if technique != "fine-tuning":
+        refuse_fine_tuning({**tuning, "pretrained": not scratch}, technique)
     if technique == "fine-tuning" and head != "auto":
         raise RequestError(
             "--head",
@@ -142,12 +166,9 @@ def fit(
             network.name if scratch and network is not None else network,
             pretrained=not scratch,
             image_size=image_size if scratch else None,
-            train=int(train) if train.isdigit() else train,
-            epochs="auto" if epochs is None else epochs,
-            learning_rate=rate,
             views=views,
             checkpoints=f"{out.rstrip('/')}.checkpoints",
-            resume=resume,
+            **tuning,
             **common,
         )
         model.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])

@@ -1,0 +1,116 @@
+"""The options of ``graft fit`` that fine-tuning alone takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from graft.cli.options import as_number
+from graft.errors import RequestError
+
+_PANEL = "Fine-tuning (--technique fine-tuning)"
+
+Train = Annotated[
+    str,
+    typer.Option(
+        metavar="PART",
+        help="all, gradual, biases, lora, dora, or how many of the last layer groups.",
+        rich_help_panel=_PANEL,
+    ),
+]
+FromScratch = Annotated[
+    bool,
+    typer.Option("--from-scratch", help="Start from random weights, to compare with.", rich_help_panel=_PANEL),
+]
+Epochs = Annotated[
+    float | None,
+    typer.Option(metavar="N", help="How often each example is seen.", show_default=False, rich_help_panel=_PANEL),
+]
+BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Examples in a step.", rich_help_panel=_PANEL)]
+LearningRate = Annotated[str, typer.Option(metavar="RATE", help="A number, auto, or find.", rich_help_panel=_PANEL)]
+LayerDecay = Annotated[
+    str,
+    typer.Option(
+        metavar="FACTOR", help="Of the rate from one layer group to the one before: 0 to 1.", rich_help_panel=_PANEL
+    ),
+]
+Objective = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="supervised, or contrastive: draw each class together, then fit a head.",
+        rich_help_panel=_PANEL,
+    ),
+]
+RegularizerName = Annotated[
+    str | None,
+    typer.Option("--regularizer", metavar="NAME", help="l2-sp, delta, bi-tuning or co-tuning.", rich_help_panel=_PANEL),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="How much the regularizer counts.", show_default=False, rich_help_panel=_PANEL),
+]
+LabelSmoothing = Annotated[
+    float, typer.Option(metavar="X", help="How far targets move to all classes alike.", rich_help_panel=_PANEL)
+]
+Mixup = Annotated[
+    float, typer.Option(metavar="ALPHA", help="Mix pairs of pictures; 0.2 is usual.", rich_help_panel=_PANEL)
+]
+Cutmix = Annotated[
+    float, typer.Option(metavar="ALPHA", help="Put pieces of pictures into others.", rich_help_panel=_PANEL)
+]
+Augment = Annotated[
+    float, typer.Option(metavar="X", help="How strongly pictures are varied, 0 to 10.", rich_help_panel=_PANEL)
+]
+Precision = Annotated[str, typer.Option(metavar="NAME", help="auto, float32 or bfloat16.", rich_help_panel=_PANEL)]
+LogFolder = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="Write loss and figures there for TensorBoard.", rich_help_panel=_PANEL),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.", rich_help_panel=_PANEL)]
+
+# What an option is called on the command line, where that is not its name in Python.
+_CALLED = {"pretrained": "--from-scratch"}
+
+
+def refuse_fine_tuning(given: Mapping[str, Any], technique: str) -> None:
+    """Refuse options of fine-tuning beside another technique.
+
+    Parameters
+    ----------
+    given : mapping
+        Options of `graft.FineTuning` by name, those that were not given with their defaults.
+    technique : str
+        The other one.
+
+    Raises
+    ------
+    RequestError
+        If one of them was given.
+    """
+    from inspect import signature
+
+    from graft.techniques import FineTuning
+
+    defaults = {name: option.default for name, option in signature(FineTuning).parameters.items()}
+    for name, value in given.items():
+        if value != defaults[name]:
+            raise RequestError(
+                _CALLED.get(name, f"--{name.replace('_', '-')}"),
+                expected="--technique fine-tuning beside it",
+                found=f"--technique {technique}",
+                remedy="Add --technique fine-tuning, or leave the option out.",
+            )
+
+
+def number_or_word(option: str, text: str, *words: str) -> str | float:
+    """Return what was written for an option: one of some words, or a number.
+
+    Raises
+    ------
+    RequestError
+        If it is neither.
+    """
+    return text if text in words else as_number(option, text)
