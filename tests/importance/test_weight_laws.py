@@ -186,6 +186,17 @@ def test_flattened_weights_are_powers(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_tempered_weights_keep_the_share_that_was_asked_for(name):
+    source, target, _ = gaussians(1, rows=(120, 100), shift=1.5)
+    found = estimate(name, source, target)
+    tempered = found.tempered(0.7)
+    assert tempered.effective_sample_size == pytest.approx(84, abs=1) or (found.sample_weight == 0).mean() > 0.3
+    assert tempered.effective_sample_size >= 84 - 1e-6
+    assert found.tempered(0.01) is found
+    assert (np.diff(tempered.sample_weight[np.argsort(found.sample_weight)]) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_unusable_samples_are_refused(name):
     source, target, _ = gaussians(2, rows=(30, 30))
     with pytest.raises(DataError, match="target: expected 2 columns, as in the source, found 1"):

@@ -14,7 +14,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from graft.errors import DataError
 
 # Rows of each sample among which distances are measured for the median heuristic.
-_MEDIAN_ROWS = 1000
+_MEDIAN_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def gaussian(distances: np.ndarray, bandwidth: float) -> np.ndarray:
 def median_distance(pair: DomainPair) -> float:
     """Return the median distance between different examples of either domain; 1 where all are the same.
 
-    Measured on at most 1,000 rows of each, taken evenly by content.
+    Measured on at most 500 rows of each, taken evenly by content.
     """
     rows = [
         table[_even_rows(given, _MEDIAN_ROWS)]

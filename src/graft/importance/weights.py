@@ -97,14 +97,40 @@ class Weights:
         number("exponent", exponent, low=0, high=1)
         powered = self.sample_weight**exponent
         mean = float(powered.mean())
+        powered = powered / mean
+        powered.flags.writeable = False
         return replace(
             self,
-            sample_weight=powered / mean,
+            sample_weight=powered,
             parameters={**self.parameters, "exponent": exponent},
             ratio=None if self.ratio is None else _Flattened(self.ratio, self.scale, exponent),
             scale=mean,
             class_weight=None,
         )
+
+    def tempered(self, effective_share: float) -> Self:
+        """Return the weights flattened as little as leaves this share of the source effective.
+
+        Where the domains hardly overlap, a few examples get all the weight and a model fitted to them is worse than one
+        fitted to the whole source.
+
+        Parameters
+        ----------
+        effective_share : float in (0, 1]
+            The least effective sample size, as a share of n_source.
+        """
+        number("effective_share", effective_share, low=0, high=1, open_low=True)
+        least = effective_share * len(self.sample_weight)
+        if self.effective_sample_size >= least:
+            return self
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            if self.flattened(middle).effective_sample_size >= least:
+                low = middle
+            else:
+                high = middle
+        return self.flattened(low)
 
 
 @final
