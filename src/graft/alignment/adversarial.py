@@ -17,7 +17,7 @@ from graft.alignment.gradient_reversal import reversal_schedule, reverse_gradien
 from graft.alignment.tensors import at_least_float32, checked, product, softmax_entropy
 from graft.errors import RequestError
 
-# The longest product of features and predictions that is taken as it is (Long et al. 2018, section 3.2).
+# The longest product of features and predictions that is taken as it is (Long et al. 2018).
 _LONGEST_PRODUCT = 4096
 
 
@@ -52,7 +52,7 @@ def domain_loss(
 
     References
     ----------
-    Ganin et al. (2016), Domain-Adversarial Training of Neural Networks, eq. 8.
+    Ganin et al. (2016), Domain-Adversarial Training of Neural Networks, section 4.
 
     Examples
     --------
@@ -99,7 +99,8 @@ def spectral_penalty(features: torch.Tensor, *, count: int = 1) -> torch.Tensor:
 
     References
     ----------
-    Chen, Wang, Long and Wang (2019), Transferability vs. Discriminability: Batch Spectral Penalization, eq. 5.
+    Chen, Wang, Long and Wang (2019), Transferability vs. Discriminability: Batch Spectral Penalization
+    for Adversarial Domain Adaptation.
 
     Examples
     --------
@@ -132,7 +133,8 @@ class FeaturePrediction(nn.Module):
 
     References
     ----------
-    Long, Cao, Wang and Jordan (2018), Conditional Adversarial Domain Adaptation, eq. 5 to 7.
+    Long, Cao, Wang and Jordan (2018), Conditional Adversarial Domain Adaptation (multilinear and
+    randomized multilinear conditioning).
     """
 
     def __init__(self, feature_dim: int, n_classes: int, randomized: int | None) -> None:
@@ -166,7 +168,7 @@ class DANN(AdaptationLoss):
 
     References
     ----------
-    Ganin et al. (2016), Domain-Adversarial Training of Neural Networks, eq. 9 and section 5.2.2.
+    Ganin et al. (2016), Domain-Adversarial Training of Neural Networks, sections 4.2 and 5.2.2.
     """
 
     hidden: Sequence[int] = (1024, 1024)
@@ -212,7 +214,7 @@ class CDAN(AdaptationLoss):
 
     References
     ----------
-    Long, Cao, Wang and Jordan (2018), Conditional Adversarial Domain Adaptation, eq. 7 and 9.
+    Long, Cao, Wang and Jordan (2018), Conditional Adversarial Domain Adaptation (CDAN and CDAN+E).
     """
 
     entropy: bool = True

@@ -38,7 +38,8 @@ def classifier_discrepancy(first: torch.Tensor, second: torch.Tensor) -> torch.T
 
     References
     ----------
-    Saito, Watanabe, Ushiku and Harada (2018), Maximum Classifier Discrepancy, eq. 2.
+    Saito, Watanabe, Ushiku and Harada (2018), Maximum Classifier Discrepancy for Unsupervised Domain
+    Adaptation, section 3.
 
     Examples
     --------
@@ -92,7 +93,8 @@ def margin_disparity(
 
     References
     ----------
-    Zhang, Liu, Long and Jordan (2019), Bridging Theory and Algorithm for Domain Adaptation, eq. 27 to 30.
+    Zhang, Liu, Long and Jordan (2019), Bridging Theory and Algorithm for Domain Adaptation,
+    section 4.
     """
     margin = number("margin", margin, low=0, open_low=True)
     source_logits, source_adversary = checked_pair(
@@ -138,7 +140,8 @@ def class_confusion(logits: torch.Tensor, *, temperature: float = 2.5) -> torch.
 
     References
     ----------
-    Jin, Wang, Long and Wang (2020), Minimum Class Confusion for Versatile Domain Adaptation, eq. 2 to 7.
+    Jin, Wang, Long and Wang (2020), Minimum Class Confusion for Versatile Domain Adaptation,
+    section 3.
 
     Examples
     --------
@@ -163,8 +166,8 @@ class MCD(AdaptationLoss):
     """Maximum classifier discrepancy in one backward pass.
 
     Two further heads learn the labelled examples, and to disagree on the target; the features learn to let them agree.
-    The paper alternates three steps; here the features' gradient of the discrepancy is turned around instead, as the
-    paper's appendix also tries. The network's own head, which predicts, learns from labels alone.
+    The paper alternates three steps; here the features' gradient of the discrepancy is turned around instead, which the
+    authors' code offers too. The network's own head, which predicts, learns from labels alone.
 
     Parameters
     ----------
@@ -175,7 +178,8 @@ class MCD(AdaptationLoss):
 
     References
     ----------
-    Saito, Watanabe, Ushiku and Harada (2018), Maximum Classifier Discrepancy, eq. 3 to 5.
+    Saito, Watanabe, Ushiku and Harada (2018), Maximum Classifier Discrepancy for Unsupervised Domain
+    Adaptation, section 3.
     """
 
     hidden: int = 256

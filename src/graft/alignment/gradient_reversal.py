@@ -45,7 +45,7 @@ def reverse_gradient(values: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
 
     References
     ----------
-    Ganin et al. (2016), Domain-Adversarial Training of Neural Networks, eq. 14 and 15.
+    Ganin et al. (2016), Domain-Adversarial Training of Neural Networks, section 4.2.
 
     Examples
     --------

@@ -61,7 +61,8 @@ def mmd_loss(
     References
     ----------
     Gretton et al. (2012), A Kernel Two-Sample Test, eq. 3 (unbiased), 5 (biased) and lemma 14 (linear).
-    Long, Cao, Wang and Jordan (2015), Learning Transferable Features with Deep Adaptation Networks, eq. 1 and 4.
+    Long, Cao, Wang and Jordan (2015), Learning Transferable Features with Deep Adaptation Networks,
+    section 3.
 
     Examples
     --------
@@ -107,7 +108,8 @@ def joint_mmd_loss(
 
     References
     ----------
-    Long, Zhu, Wang and Jordan (2017), Deep Transfer Learning with Joint Adaptation Networks, eq. 8 to 10.
+    Long, Zhu, Wang and Jordan (2017), Deep Transfer Learning with Joint Adaptation Networks (joint
+    maximum mean discrepancy).
     """
     one_of("estimator", estimator, ESTIMATORS)
     families: list[Sequence[float] | None] = [None] * len(source) if bandwidths is None else list(bandwidths)

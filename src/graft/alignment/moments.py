@@ -77,7 +77,8 @@ def hard_norm_loss(features: torch.Tensor, *, radius: float = 25.0) -> torch.Ten
 
     References
     ----------
-    Xu, Li, Yang and Lin (2019), Larger Norm More Transferable: An Adaptive Feature Norm Approach, eq. 4 (HAFN).
+    Xu, Li, Yang and Lin (2019), Larger Norm More Transferable: An Adaptive Feature Norm Approach
+    (hard adaptive feature norm).
 
     Examples
     --------
@@ -117,8 +118,8 @@ def stepwise_norm_loss(features: torch.Tensor, *, step: float = 1.0) -> torch.Te
 
     References
     ----------
-    Xu, Li, Yang and Lin (2019), Larger Norm More Transferable: An Adaptive Feature Norm Approach, eq. 5 (SAFN; there
-    Δr = 1).
+    Xu, Li, Yang and Lin (2019), Larger Norm More Transferable: An Adaptive Feature Norm Approach
+    (stepwise adaptive feature norm; there Δr = 1).
     """
     step = number("step", step, low=0, open_low=True)
     norms = _norms(checked("features", features))

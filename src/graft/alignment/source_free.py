@@ -34,7 +34,7 @@ def information_maximization(logits: torch.Tensor) -> torch.Tensor:
 
     References
     ----------
-    Liang, Hu and Feng (2020), Do We Really Need to Access the Source Data? (SHOT), eq. 3.
+    Liang, Hu and Feng (2020), Do We Really Need to Access the Source Data? (SHOT), section 3.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def centroid_labels(features: torch.Tensor, logits: torch.Tensor, *, rounds: int
 
     References
     ----------
-    Liang, Hu and Feng (2020), Do We Really Need to Access the Source Data? (SHOT), eq. 4 to 6.
+    Liang, Hu and Feng (2020), Do We Really Need to Access the Source Data? (SHOT), section 3.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def shot_loss(
 
     References
     ----------
-    Liang, Hu and Feng (2020), Do We Really Need to Access the Source Data? (SHOT), eq. 7.
+    Liang, Hu and Feng (2020), Do We Really Need to Access the Source Data? (SHOT), section 3.
     """
     weight = number("pseudo_weight", pseudo_weight, low=0)
     found = information_maximization(logits)

@@ -232,8 +232,7 @@ def adjust_templates(
 
     References
     ----------
-    Iwasawa and Matsuo (2021), Test-Time Classifier Adjustment Module for Model-Agnostic Domain Generalization, eq. 4
-    to 7.
+    Iwasawa and Matsuo (2021), Test-Time Classifier Adjustment Module for Model-Agnostic Domain Generalization.
 
     Examples
     --------

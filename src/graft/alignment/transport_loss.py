@@ -61,7 +61,8 @@ def joint_transport_loss(
 
     References
     ----------
-    Damodaran, Kellenberger, Flamary, Tuia and Courty (2018), DeepJDOT, eq. 5 to 8. The authors' code finds the plan by
+    Damodaran, Kellenberger, Flamary, Tuia and Courty (2018), DeepJDOT: Deep Joint Distribution Optimal
+    Transport for Unsupervised Domain Adaptation, section 3. The authors' code finds the plan by
     squared distances between labels and probabilities; here, as in the paper, it is of the same cost as the loss.
     """
     alpha, weight = number("feature_weight", feature_weight, low=0), number("label_weight", label_weight, low=0)
