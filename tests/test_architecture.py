@@ -32,6 +32,7 @@ SHARED_BY_TECHNIQUES = {
     "network_training",
     "guard",
     "choosing",
+    "serving",
     "saving",
     "card",
     "curve",

@@ -540,11 +540,11 @@ def test_other_weights_or_sizes_do_not_resume(pictures, network, tmp_path, monke
     inputs, labels = pictures
     settings = {**FEW, "guard": False, "checkpoints": tmp_path / "checkpoints"}
 
-    def stop(self, *_args, **_options):
+    def stop(*_args, **_options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(FineTuning, "_serve", stop)
+        patched.setattr("graft.techniques.fine_tuning.serve", stop)
         with pytest.raises(KeyboardInterrupt):
             FineTuning(network, **settings).fit(inputs, labels)
     with pytest.raises(GraftError, match="data"):

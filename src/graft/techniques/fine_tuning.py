@@ -10,23 +10,22 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from graft._checks import number, one_of
 from graft.backbones import Backbone, Views, load_backbone
-from graft.backbones.adapters import adapter_state
 from graft.data import Domain
 from graft.errors import RequestError
 from graft.techniques.choosing import PROBE, calibrated, choose, towards
 from graft.techniques.holding_out import hold_out, joined, require_both
 from graft.techniques.labelled import embedded, given, readable
 from graft.techniques.material import Material, goal_of
-from graft.techniques.network_training import NetworkTraining, Run, require_tensorboard
-from graft.techniques.objectives import HEAD, require_fit_for, require_objective, task_objective
+from graft.techniques.network_training import NetworkTraining, require_tensorboard
+from graft.techniques.objectives import require_fit_for, require_objective, task_objective
 from graft.techniques.regularizers import require_beside, require_usable
+from graft.techniques.serving import serve
 from graft.techniques.settings import ADAPTERS, Settings
 from graft.techniques.technique import Technique
-from graft.training import Checkpoints, put
+from graft.training import Checkpoints
 
 # Examples below which all of them are trained on again once the held-out ones have chosen.
 _REFITTED = 5000
@@ -409,8 +408,15 @@ class FineTuning(Technique):
             everything = np.ones_like(held)
             run = training.run(everything, None, self._checkpoints(material, held, "all"), "on all examples")
             tuned = {name: run.network.state_dict()[name].clone() for name in tuned}
-        self._serve(
-            material, run, None if choice.served == PROBE else towards(run, tuned, choice.share), held, temperature
+        self.backbone_, self.head_ = serve(
+            material,
+            run,
+            None if choice.served == PROBE else towards(run, tuned, choice.share),
+            # Held-out examples are left out of the head only where that was asked for.
+            known=~held if self.refit is False else np.ones_like(held),
+            temperature=temperature,
+            keep_adapters=self.keep_adapters,
+            random_state=self.random_state,
         )
         self.training_ = {
             **searched.to_dict(),
@@ -431,31 +437,6 @@ class FineTuning(Technique):
     def _settings(self) -> Settings:
         names = (field.name for field in fields(Settings) if field.name != "seed")
         return Settings(**{name: getattr(self, name) for name in names}, seed=self._seed)
-
-    def _serve(
-        self,
-        material: Material,
-        run: Run,
-        weights: Mapping[str, torch.Tensor] | None,
-        held: np.ndarray,
-        temperature: Any,
-    ) -> None:
-        """Set the backbone and the head: with trained weights, or the probe, which needs no held-out examples."""
-        # Held-out examples are left out of the head only where that was asked for.
-        found, known = material.found, ~held if self.refit is False else np.ones_like(held)
-        if weights is None:
-            self.backbone_ = material.backbone
-            self.head_ = material.probe(known, self.random_state)
-            return
-        put(run.network, weights)
-        self.backbone_ = material.backbone.with_module(run.plain_trunk())
-        if self.train in ADAPTERS and self.keep_adapters:
-            self.backbone_.adapters = adapter_state(run.trunk)
-        features = self.backbone_.embed(material.inputs, store=False)
-        if self.objective == "contrastive":
-            self.head_ = material.head("auto", features, known, self.random_state)
-        else:
-            self.head_ = material.trained_head(run.network.heads[HEAD], temperature).fit(features, found.targets)
 
     def _checkpoints(self, material: Material, held: np.ndarray, phase: str) -> Checkpoints | None:
         if self.checkpoints is None:
