@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -13,7 +12,7 @@ from torch.nn import functional
 from graft._checks import number
 from graft.alignment.adaptation_loss import UNKNOWN, AdaptationLoss, DomainOutputs
 from graft.alignment.tensors import at_least_float32, checked_pair, squared_distances
-from graft.errors import MissingDependencyError, RequestError
+from graft.errors import RequestError
 
 
 def joint_transport_loss(
@@ -56,8 +55,6 @@ def joint_transport_loss(
     ------
     RequestError
         If shapes differ or a weight is negative.
-    MissingDependencyError
-        If POT is not installed.
 
     References
     ----------
@@ -123,14 +120,9 @@ class DeepJDOT(AdaptationLoss):
 
 def _plan(cost: torch.Tensor) -> torch.Tensor:
     """Return the plan (n, m) of least cost between uniform weights."""
-    try:
-        import ot
-    except ImportError as error:
-        raise MissingDependencyError(
-            "DeepJDOT", expected="the package POT", found="none", remedy="Install it: pip install POT."
-        ) from error
+    # Here, not above: it needs libraries that the other losses do without.
+    from graft.alignment.transport_plan import exact_plan
+
     # One unit for all costs: the solver's tolerances are absolute.
     table = (cost - cost.min()).cpu().numpy()
-    table = table / (table.max() or 1.0)
-    source_mass, target_mass = (np.full(size, 1 / size) for size in table.shape)
-    return torch.from_numpy(ot.emd(source_mass, target_mass, table)).to(cost)
+    return torch.from_numpy(exact_plan(table / (table.max() or 1.0))).to(cost)
