@@ -88,11 +88,11 @@ class ComponentAnalysis(Alignment):
         squared *= -self.gamma_
         kernel = np.exp(squared, out=squared)
         columns = kernel.mean(axis=0)
-        self.anchors_, self.mean_ = rows, columns
-        kernel -= columns
-        kernel -= columns[:, None] - columns.mean()
-        scale = _positive(np.trace(kernel) / len(rows))
+        scale = _positive(1 - columns.mean())
         kernel /= scale
+        kernel -= columns / scale
+        kernel -= (columns[:, None] - columns.mean()) / scale
+        self.anchors_, self.mean_ = rows, columns
         return Space(ComponentProblem(kernel), None, scale)
 
     @final
