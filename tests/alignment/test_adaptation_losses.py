@@ -1,6 +1,7 @@
 """What all end-to-end methods have in common, and what each does to a network on a toy shift."""
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -79,6 +80,14 @@ def loss_of(name, outputs, *, progress=0.5, dtype=torch.float64, device="cpu"):
 
 def gradients(loss, outputs):
     return torch.autograd.grad(loss, leaves(outputs), allow_unused=True, materialize_grads=True)
+
+
+def test_every_name_is_there_and_documented():
+    for name in graft.alignment.__all__:
+        found = getattr(graft.alignment, name)
+        assert name == "ADAPTATION_LOSSES" or found.__doc__, name
+        assert not inspect.ismodule(found), name
+    assert set(ADAPTATION_LOSSES.values()) <= set(graft.alignment.__all__)
 
 
 @EVERY

@@ -37,7 +37,9 @@ class DomainOutputs:
     target_logits : tensor of shape (m, K)
         The head's outputs for them.
     target_labels : tensor of int (m,), optional
-        The classes of those that are labelled; ``UNKNOWN`` (-1) elsewhere. None: of none.
+        The classes of those that are labelled; -1 elsewhere. None: of none. They are for methods that look at labels:
+        further heads learn them (MCD), plans keep to them (DeepJDOT); for all others they count in the loss of the
+        labelled examples alone, which is the caller's.
 
     Raises
     ------
