@@ -125,9 +125,14 @@ def choose(
 
     Notes
     -----
-    Rank sums over validators are Borda's rule. The weights were set by a study on frozen features of PACS and on
-    Office-Caltech with fifteen candidates; see the documentation for what it found and how little the exact weights
-    matter.
+    Sums of ranks are Borda's rule. Candidates that are nearly copies of each other outvote the rest in the committee:
+    hand in different ones.
+
+    The weights come from a look at true target accuracies, with fifteen simple adaptations of a logistic regression on
+    frozen features: on 12 pairs of PACS (34 images a class, EfficientNet-Lite0) this rule reached 75.9 %, source only
+    44.4, the best candidate of each pair 77.6; on 12 pairs of Office-Caltech (SURF, 400 examples at most) 49.3, 43.4
+    and 52.7, at worst 0.5 points below source only. About forty other rules were tried on the same pairs, so these
+    figures flatter the rule a little; leaving out any one kind of evidence gave 72.1 to 76.0 and 47.7 to 49.5.
 
     Examples
     --------
