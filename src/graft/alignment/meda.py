@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from graft._checks import integer, number
 from graft._runtime import generator
 from graft.alignment.alignment import checked_features, domain_pair
+from graft.alignment.contrasts import discrepancy_contrasts
 from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 from graft.alignment.geodesic_flow import GeodesicFlowKernel
 from graft.alignment.neighbor_graph import normalized_laplacian
@@ -202,7 +203,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         for self.n_iter_ in range(1, rounds + 1):
             sides = codes[:source_rows], codes[source_rows:]
             self.balance_ = balance_factor(*flown, *sides, marginal=marginal) if balance is None else balance
-            risk.discrepancy(np.sqrt(alignment) * _discrepancy(*sides, count, self.balance_))
+            risk.discrepancy(np.sqrt(alignment) * discrepancy_contrasts(*sides, count, self.balance_))
             self.dual_coef_ = risk.coefficients()
             scores = kernel @ self.dual_coef_
             before = codes.copy()
@@ -253,22 +254,6 @@ def _gaussian(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     exponent -= np.einsum("ij,ij->i", left, left)[:, None] / 2
     exponent -= np.einsum("ij,ij->i", right, right)[None, :] / 2
     return np.exp(np.minimum(exponent, 0, out=exponent), out=exponent)
-
-
-def _discrepancy(source_codes: np.ndarray, target_codes: np.ndarray, count: int, balance: float) -> np.ndarray:
-    r"""Return V (n_s + n_t, r) with :math:`V V^T = M / \lVert M \rVert_F`, M the matrix of the discrepancy.
-
-    One column for the domains as wholes, and one for each class that occurs in both.
-    """
-    rows = len(source_codes), len(target_codes)
-    whole = np.concatenate([np.full(rows[0], 1 / rows[0]), np.full(rows[1], -1 / rows[1])])
-    columns = [np.sqrt((1 - balance) * count) * whole]
-    for code in np.intersect1d(source_codes, target_codes):
-        here, there = source_codes == code, target_codes == code
-        columns.append(np.sqrt(balance) * np.concatenate([here / here.sum(), -(there / there.sum())]))
-    directions = np.stack(columns, axis=1)
-    norm = np.linalg.norm(directions.T @ directions)
-    return directions / np.sqrt(norm) if norm > 0 else directions
 
 
 def _temperature(scores: np.ndarray, codes: np.ndarray) -> float:
