@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -16,10 +17,13 @@ from graft.alignment import (
     CORAL,
     GeodesicFlowKernel,
     JointDistributionAdaptation,
+    LinearTransport,
+    OptimalTransport,
     SubspaceAlignment,
     TransferComponentAnalysis,
 )
 from graft.errors import DataError, GraftError
+from graft.persistence import assemble, dismantle
 
 METHODS = {
     "coral": CORAL(),
@@ -35,6 +39,8 @@ METHODS = {
     "jda-rbf": JointDistributionAdaptation(n_components=3, kernel="rbf"),
     "bda": JointDistributionAdaptation(n_components=3, balance=None),
     "bda-classes": JointDistributionAdaptation(n_components=3, kernel="linear", balance=0.9),
+    "transport": OptimalTransport(),
+    "transport-linear": LinearTransport(),
 }
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 COLUMNS = 6
@@ -206,6 +212,17 @@ def test_wrong_domains_are_refused(method):
         clone(method).fit(source, y, target=target[:, :5])
     with pytest.raises(ValueError, match="NaN"):
         clone(method).fit(source, y, target=np.where(target > 0, np.nan, target))
+
+
+@every_method
+def test_what_is_saved_maps_as_before(method):
+    source, y, target, _ = domains()
+    fitted = clone(method).fit(source, y, target=target)
+    tensors: dict[str, np.ndarray] = {}
+    plain = json.loads(json.dumps(dismantle(fitted, "alignment", tensors)))
+    again = assemble(plain, tensors, {type(method).__name__: type(method)})
+    np.testing.assert_array_equal(again.transform(target), fitted.transform(target))
+    np.testing.assert_array_equal(again.transform_source(source), fitted.transform_source(source))
 
 
 @every_method
