@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graft.backbones import Backbone, load_backbone
     from graft.data import Domain, Task, check, read_features, read_images, read_texts
-    from graft.techniques import FeatureExtraction, FineTuning, load
+    from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Backbone": "graft.backbones",
     "Domain": "graft.data",
+    "DomainAdaptation": "graft.techniques",
     "FeatureExtraction": "graft.techniques",
     "FineTuning": "graft.techniques",
     "Task": "graft.data",
@@ -32,6 +33,7 @@ _HOMES = {
 __all__ = [
     "Backbone",
     "Domain",
+    "DomainAdaptation",
     "FeatureExtraction",
     "FineTuning",
     "Task",

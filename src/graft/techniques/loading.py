@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from graft import alignment
 from graft.backbones import Backbone
 from graft.backbones.saved import backbone_of_run
 from graft.data import Task
@@ -13,12 +14,27 @@ from graft.errors import RunError
 from graft.heads import HEADS, LinearClassifier, LinearMultiLabel, LinearRegressor, head_class
 from graft.metrics import Evaluation
 from graft.persistence import assemble, read_run
+from graft.techniques.adaptation import AdaptedHead
+from graft.techniques.domain_adaptation import DomainAdaptation
 from graft.techniques.feature_extraction import FeatureExtraction
 from graft.techniques.fine_tuning import FineTuning
 from graft.techniques.saving import plain
 from graft.techniques.technique import Technique
 
-TECHNIQUES: dict[str, type[Technique]] = {kind.technique: kind for kind in (FeatureExtraction, FineTuning)}
+TECHNIQUES: dict[str, type[Technique]] = {
+    kind.technique: kind for kind in (FeatureExtraction, FineTuning, DomainAdaptation)
+}
+# What an adapted head may hold.
+_ALIGNMENTS = (
+    alignment.CORAL,
+    alignment.GeodesicFlowKernel,
+    alignment.JointDistributionAdaptation,
+    alignment.LinearTransport,
+    alignment.MEDA,
+    alignment.OptimalTransport,
+    alignment.SubspaceAlignment,
+    alignment.TransferComponentAnalysis,
+)
 
 
 def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Technique:
@@ -47,7 +63,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
     run = read_run(folder)
     config = run.config
     heads: list[type] = [head_class(name, task) for task, names in HEADS.items() for name in names]
-    heads += [LinearClassifier, LinearMultiLabel, LinearRegressor]
+    heads += [LinearClassifier, LinearMultiLabel, LinearRegressor, AdaptedHead, *_ALIGNMENTS]
     classes = {kind.__name__: kind for kind in heads}
     try:
         kind = TECHNIQUES[config["technique"]]
@@ -75,6 +91,6 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
     model.task_ = Task(task["name"], task["kind"], tuple(task["classes"]))
     model.left_out_ = tuple((row, name, reason) for row, name, reason in config["left_out"])
     model.unlabelled_, model.seconds_ = config["unlabelled"], config["seconds"]
-    model.training_ = config.get("training")
+    model.training_, model.adaptation_ = config.get("training"), config.get("adaptation")
     model.validation_ = None if config["validation"] is None else Evaluation.from_dict(config["validation"])
     return model

@@ -37,6 +37,7 @@ def save(model: Technique, params: Mapping[str, Any], folder: str | os.PathLike[
         "unlabelled": model.unlabelled_,
         "seconds": model.seconds_,
         "training": model.training_,
+        "adaptation": model.adaptation_,
         "validation": None if model.validation_ is None else model.validation_.to_dict(),
         "versions": versions(),
     }

@@ -71,6 +71,8 @@ class Technique(BaseEstimator, ABC):
         How good the model is on examples that it was not fitted on; None where there were too few.
     training_ : dict or None
         How the training of the network went; None where it is frozen.
+    adaptation_ : dict or None
+        How the model was adapted to another domain, and what speaks for it; None where there is none.
     """
 
     technique: ClassVar[str]
@@ -87,6 +89,7 @@ class Technique(BaseEstimator, ABC):
     seconds_: dict[str, float]
     validation_: Evaluation | None
     training_: dict[str, Any] | None
+    adaptation_: dict[str, Any] | None = None
 
     @abstractmethod
     def fit(self, X: Any, y: Any) -> Technique:
@@ -285,7 +288,7 @@ def held_out_evaluation(task: Task, head: Any, labels: np.ndarray, *, views: int
     scores = getattr(head, "out_of_fold_", None)
     if scores is None:
         return None
-    scores = scores[::views]
+    scores = scores[::views][: len(labels)]  # what else the head was fitted on comes after the labelled examples
     usable = np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
     if not usable.any():
         return None

@@ -1,0 +1,263 @@
+"""The methods of domain adaptation on features, all with one function: from a problem to a model for the target."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+from graft import alignment, importance
+from graft.alignment import Alignment
+from graft.errors import RequestError
+from graft.importance import DENSITY_RATIOS, LABEL_SHIFTS, Weights
+from graft.techniques.adaptation.adapted_head import AdaptedHead
+from graft.techniques.adaptation.problem import Problem
+
+ANY_TASK = ("classification", "multilabel", "regression")
+CLASSES_ONLY = ("classification",)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A model for the target.
+
+    Parameters
+    ----------
+    mapping : Alignment or None
+        What takes target inputs to where the head was fitted.
+    head : estimator
+        Fitted.
+    weights : Weights or None
+        Of the source, where the method weighs it.
+    scaled : bool
+        Whether mapping and head take scaled features (`Problem.scaled`).
+    """
+
+    mapping: Any
+    head: Any
+    weights: Weights | None = None
+    scaled: bool = False
+
+    def seen(self, problem: Problem) -> Any:
+        """Return the target's inputs (n_t, k) as the head takes them."""
+        target = problem.scaled[1] if self.scaled else problem.target
+        return target if self.mapping is None else self.mapping.transform(target)
+
+    def served(self, problem: Problem) -> AdaptedHead:
+        """Return the head that predicts target inputs as the network gives them."""
+        location, scale = problem.scaling if self.scaled else (None, None)
+        head = AdaptedHead(self.mapping, self.head, location=location, scale=scale, random_state=problem.random_state)
+        return head.fit(problem.target)
+
+
+class Method(ABC):
+    """A way of adapting, with its options; nothing changes in it."""
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[str, ...]:
+        """The kinds of task that it can be used for."""
+
+    @abstractmethod
+    def adapt(self, problem: Problem) -> Adapted:
+        """Return a model for the target."""
+
+
+@final
+class SourceOnly(Method):
+    """No adaptation: the head is fitted on the source (and on what is labelled of the target)."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ANY_TASK
+
+    def adapt(self, problem: Problem) -> Adapted:
+        return Adapted(None, problem.fit_head(problem.source, problem.target))
+
+
+@final
+class Reweighting(Method):
+    """Source examples count as much as they look like the target: see `graft.importance.DENSITY_RATIOS`.
+
+    Parameters
+    ----------
+    name : str
+        The method of estimation.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ANY_TASK
+
+    def adapt(self, problem: Problem) -> Adapted:
+        weights = importance.method(self._name)(problem.source, problem.target)
+        changed = problem.weighted(weights.sample_weight)
+        return Adapted(None, changed.fit_head(problem.source, problem.target), weights)
+
+
+@final
+class LabelShift(Method):
+    """Classes count as much as they are frequent in the target: see `graft.importance.LABEL_SHIFTS`.
+
+    Parameters
+    ----------
+    name : str
+        The method of estimation.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return CLASSES_ONLY
+
+    def adapt(self, problem: Problem) -> Adapted:
+        plain = problem.fit_head(problem.source, problem.target)
+        weights = importance.method(self._name)(
+            problem.targets,
+            held_out_probabilities(plain, len(problem.targets)),
+            plain.predict_proba(problem.target),
+            classes=list(plain.classes_),
+        )
+        changed = problem.weighted(weights.sample_weight)
+        return Adapted(None, changed.fit_head(problem.source, problem.target), weights)
+
+
+@final
+class Aligned(Method):
+    """The head is fitted where both domains look alike.
+
+    Parameters
+    ----------
+    alignment : Alignment
+        Unfitted.
+    """
+
+    def __init__(self, alignment: Alignment) -> None:
+        self._alignment = alignment
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return CLASSES_ONLY if get_tags(self._alignment).target_tags.required else ANY_TASK
+
+    def adapt(self, problem: Problem) -> Adapted:
+        mapping, labels, known = clone(self._alignment), None, None
+        if self.tasks == CLASSES_ONLY:
+            labels, known = problem.targets, problem.target_labels()
+        source, target = problem.scaled
+        mapping.fit(source, labels, target=target, target_labels=known)
+        head = problem.fit_head(mapping.transform_source(source), mapping.transform(target))
+        return Adapted(mapping, head, scaled=True)
+
+
+@final
+class JointlyFitted(Method):
+    """A classifier that is fitted to both domains at once.
+
+    Parameters
+    ----------
+    classifier : estimator
+        Unfitted; its ``fit`` takes ``target`` and ``target_labels``.
+    """
+
+    def __init__(self, classifier: Any) -> None:
+        self._classifier = classifier
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return CLASSES_ONLY
+
+    def adapt(self, problem: Problem) -> Adapted:
+        classifier = clone(self._classifier)
+        source, target = problem.scaled
+        classifier.fit(source, problem.targets, target=target, target_labels=problem.target_labels())
+        return Adapted(None, classifier, scaled=True)
+
+
+def _alignments() -> dict[str, Callable[[], Alignment]]:
+    """Return how the closed-form alignments are made."""
+    return {
+        "coral": alignment.CORAL,
+        "subspace-alignment": alignment.SubspaceAlignment,
+        "geodesic-flow": alignment.GeodesicFlowKernel,
+        "tca": alignment.TransferComponentAnalysis,
+        "jda": alignment.JointDistributionAdaptation,
+        "bda": lambda: alignment.JointDistributionAdaptation(balance=None),
+        "transport": alignment.OptimalTransport,
+        "sinkhorn": lambda: alignment.OptimalTransport("entropic"),
+        "class-transport": lambda: alignment.OptimalTransport("class"),
+        "linear-transport": alignment.LinearTransport,
+    }
+
+
+ALIGNMENTS = (
+    "coral",
+    "subspace-alignment",
+    "geodesic-flow",
+    "tca",
+    "jda",
+    "bda",
+    "transport",
+    "sinkhorn",
+    "class-transport",
+    "linear-transport",
+)
+FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, "meda")
+
+
+def feature_method(method: Any) -> Method:
+    """Return the method on features of a name, or around an unfitted alignment.
+
+    Parameters
+    ----------
+    method : str or Alignment
+        One of `FEATURE_METHODS`, or an alignment with options of one's own.
+    """
+    if isinstance(method, Alignment):
+        return Aligned(method)
+    if method == "source-only":
+        return SourceOnly()
+    if method in DENSITY_RATIOS:
+        return Reweighting(method)
+    if method in LABEL_SHIFTS:
+        return LabelShift(method)
+    if method == "meda":
+        return JointlyFitted(alignment.MEDA())
+    return Aligned(_alignments()[method]())
+
+
+def require_task(name: str, method: Method, kind: str, names: Mapping[str, Method]) -> None:
+    """Check that a method can be used for a kind of task.
+
+    Raises
+    ------
+    RequestError
+        If not; it says which can.
+    """
+    if kind in method.tasks:
+        return
+    able = ", ".join(other for other, one in names.items() if kind in one.tasks)
+    raise RequestError(
+        "method",
+        expected=f"a method for {kind} tasks",
+        found=f"{name!r}, which is for {' and '.join(method.tasks)}",
+        remedy=f"These can: {able}.",
+    )
+
+
+def held_out_probabilities(head: Any, rows: int) -> np.ndarray:
+    """Return the probabilities (n_s, K) of source examples by heads that had not seen them; NaN where none did."""
+    scores = getattr(head, "out_of_fold_", None)
+    if scores is None:
+        return np.full((rows, len(head.classes_)), np.nan)
+    return softmax(scores[:rows] / head.temperature_, axis=1)

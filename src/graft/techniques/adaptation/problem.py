@@ -1,0 +1,116 @@
+"""What is to be adapted: labelled source features, target features, and what is known of the target's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+
+from graft.data import Task
+from graft.heads.training_set import apply_scaling, location_and_scale
+
+# A labelled target example counts as much as this many of the source at most.
+_MOST = 20.0
+# A source example counts at least this much of the mean: a class that looks like nothing in the target stays a class.
+_LEAST = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A labelled source and a target, as features.
+
+    Parameters
+    ----------
+    task : Task
+        What is predicted.
+    source : array or sparse matrix (n_s, d)
+        Features.
+    targets : array (n_s,) or (n_s, columns)
+        The source's labels as heads take them.
+    weight : array (n_s,)
+        What each source example counts.
+    groups : array (n_s,) or None
+        Source examples of one group are never divided by a fold.
+    target : array or sparse matrix (n_t, d)
+        Features.
+    known : array of int (m,)
+        The target's rows that have a label.
+    known_targets : array (m,) or (m, columns)
+        Those labels.
+    new_head : callable
+        Returns an unfitted head.
+    random_state : int
+        Decides whatever a method draws.
+    """
+
+    task: Task
+    source: Any
+    targets: np.ndarray
+    weight: np.ndarray
+    groups: np.ndarray | None
+    target: Any
+    known: np.ndarray
+    known_targets: np.ndarray
+    new_head: Callable[[], Any]
+    random_state: int
+
+    @cached_property
+    def scaling(self) -> tuple[np.ndarray, np.ndarray]:
+        """Location and scale (d,) of the features of both domains together; see `location_and_scale`."""
+        both = stacked(self.source, self.target)
+        return location_and_scale(both, np.ones(both.shape[0]), scaling="auto")
+
+    @cached_property
+    def scaled(self) -> tuple[Any, Any]:
+        """Source and target features, scaled alike."""
+        return apply_scaling(self.source, *self.scaling), apply_scaling(self.target, *self.scaling)
+
+    def target_labels(self) -> np.ndarray | None:
+        """Return the target's labels (n_t,), None where they are missing; None if all are."""
+        if not len(self.known):
+            return None
+        labels = np.full(self.target.shape[0], None, dtype=object)
+        labels[self.known] = self.known_targets
+        return labels
+
+    def weighted(self, weight: np.ndarray) -> Self:
+        """Return the problem with the source's weights times `weight` (n_s,), which has mean one."""
+        return replace(self, weight=self.weight * np.maximum(weight, _LEAST))
+
+    def fit_head(self, source: Any, target: Any) -> Any:
+        r"""Return a head fitted on the source and on what is labelled of the target.
+
+        Labelled target examples count :math:`\sqrt{n_s / m}` times a source example, at most 20 times: more the rarer
+        they are, without leaving the model to a handful. (Ben-David et al., 2010, section 5, show that the best weights
+        lie between minimising the error on the target's few examples alone and on all examples alike.)
+
+        Parameters
+        ----------
+        source : array (n_s, k)
+            Where the head is to be fitted.
+        target : array (n_t, k)
+            Likewise.
+        """
+        features, targets, weight, groups = source, self.targets, self.weight, self.groups
+        if len(self.known):
+            share = min(np.sqrt(len(weight) / len(self.known)), _MOST) * weight.mean()
+            own = target[self.known]
+            features = stacked(features, own)
+            targets = np.concatenate([targets, self.known_targets])
+            weight = np.concatenate([weight, np.full(len(self.known), share)])
+            if groups is not None:
+                # Every labelled target example is a group of its own.
+                codes = np.unique(groups, return_inverse=True)[1]
+                groups = np.concatenate([codes, codes.max() + 1 + np.arange(len(self.known))])
+        return self.new_head().fit(features, targets, sample_weight=weight, groups=groups)
+
+
+def stacked(upper: Any, lower: Any) -> Any:
+    """Return two tables, both sparse or both dense, one below the other."""
+    if sparse.issparse(upper):
+        return sparse.csr_matrix(sparse.vstack([upper, lower]))
+    return np.concatenate([upper, lower])

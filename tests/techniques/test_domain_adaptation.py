@@ -1,0 +1,301 @@
+"""Domain adaptation: a labelled source, another target; in scikit-learn's conventions."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+
+import graft
+from graft import Domain, DomainAdaptation
+from graft.alignment import CORAL, TransferComponentAnalysis
+from graft.data.samples import tickets
+from graft.errors import DataError, RequestError
+from graft.techniques.adaptation.methods import FEATURE_METHODS, feature_method
+from graft.techniques.adaptation.tournament import CANDIDATES, tournament
+
+# What weighs examples of the source, and cannot help where the domains do not overlap.
+WEIGHING = ("classifier", "kliep", "ulsif", "rulsif", "kmm", "nearest-neighbors", "bbse", "rlls", "maximum-likelihood")
+MOVING = ("coral", "subspace-alignment", "geodesic-flow", "transport", "sinkhorn", "class-transport", "meda")
+
+
+@pytest.fixture(scope="module")
+def domains():
+    """Three kinds of trees; in the target, everything is measured with another instrument."""
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(150, 5)) + np.repeat(np.eye(5)[:3] * 4, 50, axis=0)
+    y = np.repeat(["ash", "elm", "oak"], 50)
+    order = draws.permutation(150)
+    moved = (X @ np.diag([1, 1.2, 0.8, 1, 1]) + [1.5, 0, -1, 0, 0] + draws.normal(size=X.shape) * 0.1)[order]
+    return X, y, moved, y[order]
+
+
+@pytest.fixture(scope="module")
+def auto(domains):
+    X, y, target, _ = domains
+    return DomainAdaptation().fit(X, y, target=Domain(target))
+
+
+@pytest.mark.parametrize("method", FEATURE_METHODS)
+def test_every_method_fits_predicts_and_is_saved(domains, method, tmp_path):
+    X, y, target, truth = domains
+    before = X.copy(), target.copy()
+    model = DomainAdaptation(method=method).fit(X, y, target=Domain(target))
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(target, before[1])
+    assert list(model.classes_) == ["ash", "elm", "oak"]
+    probabilities = model.predict_proba(target)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(target))
+    assert model.score(target, truth) > 0.8
+    assert model.adaptation_["method"] == method
+    assert model.adaptation_["shift"]["shift"]
+    assert 0 < model.adaptation_["shift"]["effective_share"] <= 1
+    model.save(tmp_path / "run")
+    again = graft.load(tmp_path / "run")
+    np.testing.assert_array_equal(again.predict_proba(target), probabilities)
+    assert again.adaptation_ == model.adaptation_
+
+
+@pytest.mark.parametrize("method", MOVING)
+def test_alignments_mend_what_an_instrument_did(domains, method):
+    X, y, target, truth = domains
+    plain = DomainAdaptation(method="source-only").fit(X, y, target=Domain(target))
+    model = DomainAdaptation(method=method).fit(X, y, target=Domain(target))
+    assert plain.score(target, truth) < 0.95 < 0.97 < model.score(target, truth)
+
+
+def test_new_target_examples_are_predicted_like_those_of_the_fit(domains):
+    X, y, target, truth = domains
+    model = DomainAdaptation(method="coral").fit(X, y, target=Domain(target[::2]))
+    assert model.score(target[1::2], truth[1::2]) > 0.97
+
+
+def test_auto_adapts_where_it_helps_and_tells_why(auto, domains):
+    *_, target, truth = domains
+    assert auto.score(target, truth) > 0.97
+    told = auto.adaptation_["tournament"]
+    assert told["chosen"] == auto.adaptation_["method"] != "source-only"
+    assert repr(told["chosen"]) in told["reason"]
+    assert set(told["candidates"]) == set(CANDIDATES["classification"])
+    assert all(one["scores"] for one in told["candidates"].values())
+
+
+def test_auto_stays_with_the_source_where_there_is_no_shift():
+    draws = np.random.default_rng(1)
+    X = draws.normal(size=(400, 4))
+    y = np.where(X[:, 0] + 0.5 * draws.normal(size=400) > 0, "yes", "no")
+    model = DomainAdaptation().fit(X[:200], y[:200], target=Domain(X[200:]))
+    plain = DomainAdaptation(method="source-only").fit(X[:200], y[:200], target=Domain(X[200:]))
+    assert not model.adaptation_["shift"]["shift"]
+    assert model.adaptation_["shift"]["hint"] == "none"
+    assert model.score(X[200:], y[200:]) >= plain.score(X[200:], y[200:]) - 0.02
+
+
+def test_source_only_is_feature_extraction(domains):
+    X, y, target, _ = domains
+    model = DomainAdaptation(method="source-only", head="logistic").fit(X, y, target=Domain(target))
+    plain = graft.FeatureExtraction(head="logistic").fit(X, y)
+    np.testing.assert_allclose(model.predict_proba(target), plain.predict_proba(target), atol=1e-12)
+
+
+def test_labels_of_the_target_choose_nothing_when_they_are_missing(domains):
+    X, y, target, _ = domains
+    nothing = np.full(len(target), None, dtype=object)
+    with_column = DomainAdaptation(method="bda").fit(X, y, target=Domain(target, nothing))
+    without = DomainAdaptation(method="bda").fit(X, y, target=Domain(target))
+    np.testing.assert_array_equal(with_column.predict_proba(target), without.predict_proba(target))
+
+
+@pytest.mark.parametrize("method", FEATURE_METHODS)
+def test_a_few_labelled_target_examples_help_every_method(method):
+    """What tells the classes apart in the target says nothing in the source: only labels can tell."""
+    draws = np.random.default_rng(0)
+    ways = np.eye(3)[[0, 1]]
+    y = np.repeat(["left", "right"], 60)
+    sign = np.where(y == "left", -2, 2)[:, None]
+    X, target = (draws.normal(size=(120, 3)) + sign * way for way in ways)
+    known = np.full(120, None, dtype=object)
+    known[::6] = y[::6]
+    few = DomainAdaptation(method=method).fit(X, y, target=Domain(target, known))
+    none = DomainAdaptation(method=method).fit(X, y, target=Domain(target))
+    assert few.adaptation_["target"] == {"examples": 120, "labelled": 20, "left_out": 0}
+    assert few.score(target, y) > none.score(target, y) + 0.1
+
+
+def test_string_and_signed_labels_give_the_same_model(domains):
+    X, y, target, _ = domains
+    two = y != "oak"
+    signed = np.where(y[two] == "ash", -1, 1)
+    words = DomainAdaptation(method="coral").fit(X[two], y[two], target=Domain(target))
+    numbers = DomainAdaptation(method="coral").fit(X[two], signed, target=Domain(target))
+    np.testing.assert_array_equal(np.where(words.predict(target) == "ash", -1, 1), numbers.predict(target))
+
+
+@pytest.mark.parametrize("method", ["source-only", "classifier", "kmm", "coral", "tca", "meda"])
+def test_sparse_features_are_taken(domains, method):
+    X, y, target, _ = domains
+    model = DomainAdaptation(method=method).fit(sp.csr_matrix(X), y, target=Domain(sp.csr_matrix(target)))
+    assert set(model.predict(sp.csr_matrix(target))) <= {"ash", "elm", "oak"}
+
+
+@pytest.mark.parametrize("method", FEATURE_METHODS)
+def test_the_target_may_lack_a_class(domains, method):
+    X, y, target, truth = domains
+    there = truth != "oak"
+    model = DomainAdaptation(method=method).fit(X, y, target=Domain(target[there]))
+    assert model.score(target[there], truth[there]) > 0.55
+    assert len(model.classes_) == 3
+
+
+def test_inside_cross_validation_the_target_stays_whole(domains):
+    X, y, target, truth = domains
+    sizes = []
+
+    class Watching(Domain):
+        pass
+
+    domain = Watching(target[: len(X)])
+
+    def score(model, inputs, labels):
+        sizes.append(model.adaptation_["target"]["examples"])
+        return model.score(target, truth)
+
+    found = cross_val_score(DomainAdaptation(method="coral"), X, y, cv=3, params={"target": domain}, scoring=score)
+    assert sizes == [len(X)] * 3
+    assert (found > 0.9).all()
+
+
+def test_cloning_keeps_a_method_of_ones_own(domains):
+    X, y, target, _ = domains
+    model = clone(DomainAdaptation(method=TransferComponentAnalysis(n_components=2)))
+    model.fit(X, y, target=Domain(target))
+    assert model.head_.mapping.n_outputs_ == 2
+    assert model.adaptation_["method"] == "TransferComponentAnalysis"
+
+
+def test_weights_favour_the_source_domain_that_resembles_the_target():
+    draws = np.random.default_rng(0)
+    near, far = draws.normal(size=(100, 2)), draws.normal(5, 1, size=(100, 2))
+    X = np.concatenate([near, far])
+    y = np.where(X[:, 0] > np.repeat([0.0, 5.0], 100), "b", "a")
+    model = DomainAdaptation(method="source-only").fit(
+        X, y, target=Domain(draws.normal(0.3, 1, size=(100, 2))), domains=np.repeat(["near", "far"], 100)
+    )
+    shares = model.adaptation_["domains"]
+    assert shares["near"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+# Where inputs move and their labels with them, an alignment moves them back; where only other inputs are frequent,
+# weights tell which. (Which of the two it is, numbers do not tell without labels: "auto" stays careful.)
+MOVED_BACK = ["coral", "linear-transport"]
+MADE_FREQUENT = ["auto", "source-only", "classifier", "kmm"]
+
+
+@pytest.mark.parametrize(("method", "moved"), [(m, 2.0) for m in MOVED_BACK] + [(m, 0.0) for m in MADE_FREQUENT])
+def test_numbers_are_predicted_in_another_domain(method, moved):
+    draws = np.random.default_rng(0)
+    X, there = draws.normal(size=(150, 3)), draws.normal(0.0 if moved else 0.7, 1, size=(150, 3))
+    target = Domain(there + moved)
+    model = DomainAdaptation(method=method, task="regression").fit(X, X @ [1, 2, 3] + 1, target=target)
+    assert model.score(there + moved, there @ [1, 2, 3] + 1) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("method", "moved"), [("coral", 2.0), ("auto", 0.0), ("source-only", 0.0), ("classifier", 0.0)]
+)
+def test_several_labels_are_predicted_in_another_domain(method, moved):
+    draws = np.random.default_rng(0)
+    X, there = draws.normal(size=(150, 3)), draws.normal(0.0 if moved else 0.5, 1, size=(150, 3))
+    table = (X[:, :2] > 0).astype(int)
+    target = Domain(there + moved)
+    model = DomainAdaptation(method=method, label_names=["sunny", "warm"]).fit(X, table, target=target)
+    assert list(model.classes_) == ["sunny", "warm"]
+    assert model.score(there + moved, (there[:, :2] > 0).astype(int)) > 0.8
+
+
+def test_the_budget_leaves_out_what_is_dear(domains):
+    X, y, target, _ = domains
+    model = DomainAdaptation(budget=0.0).fit(X, y, target=Domain(target))
+    assert model.adaptation_["method"] == "source-only"
+    left_out = model.adaptation_["tournament"]["left_out"]
+    assert set(left_out) == set(CANDIDATES["classification"]) - {"source-only"}
+    assert all("budget" in reason for reason in left_out.values())
+
+
+def test_texts_of_another_domain():
+    bank, telecom = tickets("bank"), tickets("telecom")
+    urgency = bank.labels[:, 1].astype(str)
+    model = DomainAdaptation("minilm", method="coral").fit(bank.inputs, urgency, target=Domain(telecom.inputs))
+    assert model.score(telecom.inputs, telecom.labels[:, 1].astype(str)) > 0.5
+
+
+def test_what_is_foreign_is_foreign_to_the_target(domains):
+    X, y, target, _ = domains
+    model = DomainAdaptation(method="source-only").fit(X, y, target=Domain(target))
+    assert np.mean([label is None for label in model.predict(target, reject=0.05)]) < 0.1
+    assert (model.predict(target + 100, reject=0.05) == None).all()  # noqa: E711
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"method": "korall"}, "'coral'"),
+        ({"head": "logistik"}, "'logistic'"),
+        ({"budget": -1.0}, "budget"),
+    ],
+)
+def test_wrong_options_are_named(domains, change, named):
+    X, y, target, _ = domains
+    with pytest.raises(RequestError, match=named):
+        DomainAdaptation(**change).fit(X, y, target=Domain(target))
+
+
+def test_a_method_for_classes_alone_says_which_can_do_numbers(domains):
+    X, _, target, _ = domains
+    with pytest.raises(RequestError, match="coral"):
+        DomainAdaptation(method="meda", task="regression").fit(X, X[:, 0], target=Domain(target))
+
+
+def test_a_target_that_is_no_domain_is_refused(domains):
+    X, y, target, _ = domains
+    with pytest.raises(RequestError, match=r"graft\.Domain"):
+        DomainAdaptation().fit(X, y, target=target)
+
+
+def test_other_columns_in_the_target_are_refused(domains):
+    X, y, target, _ = domains
+    with pytest.raises(DataError, match="5 values"):
+        DomainAdaptation().fit(X, y, target=Domain(target[:, :3]))
+
+
+def test_a_label_that_the_source_does_not_have_is_refused(domains):
+    X, y, target, _ = domains
+    with pytest.raises(DataError, match="yew"):
+        DomainAdaptation().fit(X, y, target=Domain(target, ["yew"] * len(target)))
+
+
+def test_without_a_target_a_warning_says_that_nothing_is_adapted(domains):
+    X, y, *_ = domains
+    with pytest.warns(UserWarning, match="No target"):
+        DomainAdaptation(method="source-only").fit(X, y)
+
+
+def test_the_tournament_gives_the_same_twice(auto, domains):
+    X, y, target, _ = domains
+    again = clone(auto).fit(X, y, target=Domain(target))
+    assert again.adaptation_["tournament"]["candidates"] == auto.adaptation_["tournament"]["candidates"]
+
+
+def test_every_candidate_is_a_method_for_its_task():
+    for kind, names in CANDIDATES.items():
+        assert all(kind in feature_method(name).tasks for name in names)
+    assert callable(tournament)
+
+
+def test_an_alignment_with_options_is_saved(domains, tmp_path):
+    X, y, target, _ = domains
+    model = DomainAdaptation(method=CORAL(shrinkage=0.5)).fit(X, y, target=Domain(target))
+    model.save(tmp_path / "run")
+    assert graft.load(tmp_path / "run").method.shrinkage == 0.5
