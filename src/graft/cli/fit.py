@@ -7,6 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from graft.cli.domain_adaptation import (
+    TECHNIQUE,
+    Budget,
+    Method,
+    Target,
+    adaptation_lines,
+    candidate_rows,
+    chosen_technique,
+    read_target,
+)
 from graft.cli.fine_tuning import (
     Augment,
     BatchSize,
@@ -55,7 +65,8 @@ def fit(
     *,
     out: Annotated[str, typer.Option(metavar="RUN", help="The folder to save the model in.")],
     technique: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, feature-extraction or fine-tuning.", show_default=True)
+        str,
+        typer.Option(metavar="NAME", help="auto, feature-extraction, fine-tuning or domain-adaptation."),
     ] = "auto",
     backbone: Annotated[
         str | None,
@@ -73,6 +84,9 @@ def fit(
         int | None, typer.Option(metavar="N", help="Train on this many views of each image.", show_default=False)
     ] = None,
     image_size: ImageSize = None,
+    target: Target = None,
+    method: Method = "auto",
+    budget: Budget = 60.0,
     train: Train = "all",
     scratch: FromScratch = False,
     epochs: Epochs = None,
@@ -100,9 +114,10 @@ def fit(
     from graft._checks import one_of
     from graft.data import check_classes, class_order, infer_task
     from graft.persistence import check_destination
-    from graft.techniques import FeatureExtraction, FineTuning, Technique
+    from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, Technique
 
-    one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning"])
+    one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE])
+    technique = chosen_technique(technique, target, method)
     tuning: dict[str, Any] = {
         "train": int(train) if train.isdigit() else train,
         "epochs": "auto" if epochs is None else epochs,
@@ -151,6 +166,11 @@ def fit(
     if task == "classification" or (task == "auto" and infer_task(learning.labels).kind == "classification"):
         for key, part in held_out.items():  # before the training, not after it
             check_classes(class_order(learning.labels), part.labels, subject=f"labels of the {key} split")
+    there, measuring = None, None
+    if target is not None:
+        there, measuring = read_target(modality, target, image=image, text=text, labels=label)
+    if measuring is not None:
+        held_out["target"] = measuring
     network = network_for(modality, data, backbone, image_size=image_size, pretrained=not scratch)
     common: dict[str, Any] = {
         "task": task,
@@ -172,6 +192,9 @@ def fit(
             **common,
         )
         model.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
+    elif technique == TECHNIQUE:
+        model = DomainAdaptation(network, head=head, method=method, budget=budget, **common)
+        model.fit(learning.inputs, learning.labels, groups=learning.groups, target=there)
     else:
         model = FeatureExtraction(network, head=head, views=1 if views is None else views, **common)
         model.fit(learning.inputs, learning.labels, groups=learning.groups)
@@ -200,6 +223,7 @@ def _summary(model: Any, run: str, measured: dict[str, Any]) -> dict[str, Any]:
         "task": model.task_.kind,
         "classes": list(model.task_.classes),
         "training": model.training_ and {key: model.training_[key] for key in _TOLD},
+        "adaptation": model.adaptation_,
         "seconds": model.seconds_,
         **{name: None if found is None else found.to_dict() for name, found in measured.items()},
         "left_out": [{"row": row, "input": name, "reason": reason} for row, name, reason in model.left_out_],
@@ -220,12 +244,25 @@ def _print(model: Any, run: str, examples: int, measured: dict[str, Any], cross_
             print(f"  and {len(model.left_out_) - 5} more (graft check lists every one)")
     if model.unlabelled_:
         print(f"{counted(model.unlabelled_, 'example')} without a label, left out.")
-    for line in _training_lines(model.training_) if model.training_ else [_head_line(model.head_)]:
+    adapted = model.adaptation_
+    for line in adaptation_lines(adapted) if adapted else ():
         print(line)
-    titles = {"validation": "Validation" + (" (cross-validated)" if cross_validated else ""), "test": "Test"}
+    if adapted and "tournament" in adapted:
+        print_table(("method", "standing", "better by", "worse by"), candidate_rows(adapted), title="Candidates")
+    if model.training_ is not None:
+        print("\n".join(_training_lines(model.training_)))
+    elif not adapted or "chosen" in model.head_.selection_:
+        print(_head_line(model.head_))
+    where = ", source" if adapted else ""
+    titles = {
+        "validation": "Validation" + (f" (cross-validated{where})" if cross_validated else ""),
+        "test": f"Test{where}",
+        "target": "Target, whose labels nothing but this table looked at",
+    }
     for name, found in measured.items():
         if found is None:
-            print("No validation: too few examples to hold any out.")
+            why = "this method holds none of the source out" if adapted else "too few examples to hold any out"
+            print(f"No validation: {why}.")
             continue
         title = f"{titles[name]}, {found.examples} examples"
         print_table(("metric", "value", "95 % interval"), metric_rows(found.metrics), title=title)

@@ -46,12 +46,16 @@ def model_card(config: Mapping[str, Any]) -> str:
         facts.append(f"- classes: {shown}" + (" and more" if len(task["classes"]) > 20 else ""))
     if config["left_out"] or config["unlabelled"]:
         facts.append(f"- left out: {len(config['left_out'])} unreadable, {config['unlabelled']} without a label")
+    adaptation = config.get("adaptation")
     body = [f"# {config['technique']} on {network}", "", *facts, ""]
+    if adaptation is not None:
+        body += [*_adaptation_lines(adaptation), ""]
     if validation is None:
-        body += ["No validation: there were too few examples to hold any out.", ""]
+        body += ["No validation: no examples were held out.", ""]
     else:
         how = "Cross-validated" if config.get("training") is None else "Measured"
         which = "training examples" if config.get("training") is None else "held-out examples, which also chose it"
+        which = "source examples (the target's labels are not known)" if adaptation is not None else which
         body += [f"{how} on {validation['examples']} {which}, with 95 % intervals:", ""]
         body += ["| metric | value | interval |", "|---|---|---|"]
         for name, estimate in validation["metrics"].items():
@@ -79,3 +83,16 @@ def model_card(config: Mapping[str, Any]) -> str:
     ]
     made = ", ".join(f"{name} {number}" for name, number in config["versions"].items())
     return "\n".join([*front, "", *body, "", f"Made with {made}.", ""])
+
+
+def _adaptation_lines(adaptation: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of the adaptation to the target domain."""
+    shift, goal = adaptation["shift"], adaptation["target"]
+    lines = [
+        f"Adapted by `{adaptation['method']}` to a target of {goal['examples']} examples, {goal['labelled']} of them "
+        f"labelled. Domains: {shift['hint']} (a classifier tells them apart with an AUC of {shift['auc']['auc']:.2f}).",
+    ]
+    if "tournament" in adaptation:
+        lines += ["", adaptation["tournament"]["reason"]]
+        lines += [f"\n**Warning:** {warning}" for warning in adaptation["tournament"]["warnings"]]
+    return lines

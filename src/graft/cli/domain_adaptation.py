@@ -1,0 +1,114 @@
+"""The options of ``graft fit`` that domain adaptation alone takes, and what is said about an adapted model."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from graft.cli.options import read_for
+from graft.errors import RequestError
+
+TECHNIQUE = "domain-adaptation"
+_WIDTH = 80
+_PANEL = "Domain adaptation (--target DATA)"
+
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Examples of the domain where the model is to work; DATA has the labels.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="auto, source-only, kmm, coral, tca, meda, ...; a wrong name lists all.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Budget = Annotated[
+    float,
+    typer.Option(metavar="S", min=0, help="With auto: seconds for trying methods.", rich_help_panel=_PANEL),
+]
+
+
+def chosen_technique(technique: str, target: str | None, method: str) -> str:
+    """Return the technique, which a target implies.
+
+    Raises
+    ------
+    RequestError
+        If technique, target and method do not go together.
+    """
+    if target is not None:
+        if technique not in ("auto", TECHNIQUE):
+            raise RequestError(
+                "--target",
+                expected=f"--technique {TECHNIQUE} beside it",
+                found=f"--technique {technique}",
+                remedy="Leave one of the two out.",
+            )
+        return TECHNIQUE
+    if technique == TECHNIQUE or method != "auto":
+        raise RequestError(
+            "--target",
+            expected="the data of the domain where the model is to work",
+            found="none",
+            remedy="Add --target DATA, whose labels may be missing.",
+        )
+    return technique
+
+
+def read_target(modality: str, target: str, **columns: Any) -> tuple[Any, Any]:
+    """Return the target as it is adapted to, and as it is measured on (None without labels).
+
+    Where every example has a label, the labels measure the result and nothing else; where some have one, they are used.
+    """
+    from dataclasses import replace
+
+    from graft.data.values import missing
+
+    domain = read_for(modality, target, **columns)
+    if domain.labels is None:
+        return domain, None
+    if np.any(missing(np.asarray(domain.labels, dtype=object))):
+        return domain, None
+    return replace(domain, labels=None, tasks=()), domain
+
+
+def adaptation_lines(told: dict[str, Any]) -> list[str]:
+    """Say which method adapted the model, why that one, and what the domains are like."""
+    goal, shift = told["target"], told["shift"]
+    lines = [f"Target: {goal['examples']} examples, {goal['labelled'] or 'none'} of them with a label."]
+    kind = "no shift was found" if not shift["shift"] else shift["hint"]
+    lines.append(
+        f"Domains: {kind}; a classifier tells them apart with an AUC of {shift['auc']['auc']:.2f}, "
+        f"overlap {shift['overlap']:.2f}."
+    )
+    lines.append(f"Method: {told['method']}.")
+    if told["weights"] is not None:
+        lines.append(
+            f"  Weights: as much as {100 * shift['effective_share']:.0f} % of the source counts in effect, "
+            f"the largest is {shift['largest_weight']:.1f} times the mean."
+        )
+    contest = told.get("tournament")
+    if contest is not None:
+        lines += [f"  {contest['reason']}", *(f"  Warning: {warning}" for warning in contest["warnings"])]
+        lines += [f"  {name} was left out: {why}" for name, why in contest["left_out"].items()]
+    return [part for line in lines for part in wrap(line, _WIDTH, subsequent_indent="  ")]
+
+
+def candidate_rows(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return a row for each candidate of the tournament, the best first."""
+    contest = told["tournament"]
+    rows = sorted(contest["candidates"].items(), key=lambda item: -item[1]["standing"])
+    return [
+        (name, f"{one['standing']:.2f}", ", ".join(one["for"]) or "-", ", ".join(one["against"]) or "-")
+        for name, one in rows
+    ]
