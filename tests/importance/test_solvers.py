@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import LinearConstraint, minimize
 
 from graft.importance import bbse, kliep, kmm, rulsif, ulsif
-from graft.importance.box_budget import BoxBudget, residual
+from graft.importance.box_budget import BoxBudget, Quadratic, residual
 from graft.importance.box_budget import minimize as minimize_box
 from graft.importance.density_ratio import _Fits
 from graft.importance.domain_pair import domain_pair, gaussian, squared_distances
@@ -29,9 +29,9 @@ def test_the_box_and_budget_solver_agrees_with_a_direct_one(seed, upper, slack):
     quadratic, linear = kernel_problem(seed)
     n = len(linear)
     allowed = BoxBudget(upper, n * (1 - slack), n * (1 + slack))
-    found = minimize_box(quadratic, linear, allowed)
+    found = minimize_box(Quadratic(quadratic), linear, allowed)
     assert found.residual < 1e-8
-    assert residual(quadratic, linear, found.point, allowed) == pytest.approx(found.residual)
+    assert residual(Quadratic(quadratic), linear, found.point, allowed) == pytest.approx(found.residual)
     direct = minimize(
         lambda w: (0.5 * w @ quadratic @ w - linear @ w, quadratic @ w - linear),
         np.ones(n),
@@ -51,8 +51,48 @@ def test_the_box_and_budget_solver_agrees_with_a_direct_one(seed, upper, slack):
 def test_the_solver_reaches_optimality_on_ill_conditioned_kernels(rows, columns):
     draws = np.random.default_rng(rows)
     source, target = draws.normal(size=(rows, columns)), draws.normal(0.5, 1, size=(200, columns))
-    assert kmm(source, target).parameters["residual"] < 1e-9
-    assert kmm(source, target, ridge=1e-3, upper=5.0).parameters["residual"] < 1e-6
+    assert kmm(source, target).parameters["residual"] < 1e-5
+    assert kmm(source, target, tolerance=1e-9).parameters["residual"] < 1e-9
+    assert kmm(source, target, ridge=1e-3, upper=5.0, tolerance=1e-6).parameters["residual"] < 1e-6
+
+
+@pytest.mark.parametrize("columns", [1, 3, 100])
+def test_kernel_matching_in_single_precision_agrees_with_the_exact_solution(columns):
+    draws = np.random.default_rng(columns)
+    source, target = draws.normal(size=(700, columns)), draws.normal(0.3, 1, size=(400, columns))
+    target[0] *= 30  # an outlier
+    quick, exact = kmm(source, target), kmm(source, target, tolerance=1e-11)
+    assert exact.parameters["residual"] < 1e-11
+    np.testing.assert_allclose(quick.sample_weight, exact.sample_weight, atol=1e-4)
+
+
+def test_kernel_matching_solves_its_formula():
+    draws = np.random.default_rng(0)
+    source, target = draws.normal(size=(50, 3)), draws.normal(0.7, 1, size=(40, 3))
+    found = kmm(source, target, bandwidth=1.5, ridge=0.5, slack=0.1, upper=3.0, standardize=False)
+    kernel = gaussian(squared_distances(source, source), 1.5)
+    right = 50 * gaussian(squared_distances(source, target), 1.5).mean(axis=1)
+    direct = minimize(
+        lambda w: (
+            0.5 * w @ kernel @ w - right @ w + 0.25 * ((w - 1) ** 2).sum(),
+            kernel @ w - right + 0.5 * (w - 1),
+        ),
+        np.ones(50),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 3)] * 50,
+        constraints=[LinearConstraint(np.ones(50), 45, 55)],
+        options={"maxiter": 1000, "ftol": 1e-14},
+    )
+    np.testing.assert_allclose(found.sample_weight, direct.x / direct.x.mean(), atol=1e-4)
+
+
+@pytest.mark.parametrize("lower", [0.0, -1.0])
+def test_projection_with_another_lower_bound_is_the_moved_projection(lower):
+    point = np.random.default_rng(0).normal(1, 3, size=10)
+    plain = BoxBudget(2.0, 9.0, 11.0).project(point)
+    moved = BoxBudget(2.0 + lower, 9.0 + 10 * lower, 11.0 + 10 * lower, lower=lower).project(point + lower)
+    np.testing.assert_allclose(moved, plain + lower, atol=1e-12)
 
 
 def test_projection_on_box_and_budget():

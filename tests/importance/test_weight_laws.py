@@ -124,8 +124,9 @@ def test_duplicates_and_constant_columns(name):
     source = np.vstack([source, source[:50], source[:50]])
     found = estimate(name, source, target).sample_weight
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found[150:200], found[200:250], atol=1e-6)
-    np.testing.assert_allclose(found[:50], found[200:250], atol=1e-6)
+    tolerance = 1e-5 if name == "kmm" else 1e-6  # that of its solver
+    np.testing.assert_allclose(found[150:200], found[200:250], atol=tolerance)
+    np.testing.assert_allclose(found[:50], found[200:250], atol=tolerance)
 
 
 @pytest.mark.parametrize("name", METHODS)
