@@ -9,6 +9,8 @@ from sklearn.model_selection import cross_val_predict
 
 from graft.errors import DataError
 from graft.importance import Weights, diagnose, domain_auc, kmm, mmd_test
+from graft.importance.diagnosis import _shares_p_value, _weighted_p_value
+from graft.importance.domain_pair import domain_pair
 from graft.importance.weights import weights_of
 
 
@@ -92,28 +94,37 @@ def test_flat_weights_are_all_of_the_sample():
     assert found.unweighted_mmd == pytest.approx(0, abs=1e-12)
 
 
-def labelled(kind: str, seed: int, rows: int = 500):
+def labelled(kind: str, seed: int, rows: int = 500, columns: int = 2):
+    """Two classes 2.5 apart along the first axis; 30 % of the source are of the second."""
     draws = np.random.default_rng(seed)
+    apart = 2.5 * np.eye(columns)[0]
     labels = draws.choice(["n", "p"], p=[0.7, 0.3], size=rows)
-    source = draws.normal(size=(rows, 2)) + np.where(labels == "p", 2.5, 0.0)[:, None] * [1, 0]
-    if kind == "label shift":
-        codes = draws.random(rows) < 0.8
-        target = draws.normal(size=(rows, 2)) + np.where(codes, 2.5, 0.0)[:, None] * [1, 0]
-    elif kind == "covariate shift":
-        codes = draws.random(rows) < 0.3
-        target = draws.normal(size=(rows, 2)) + np.where(codes, 2.5, 0.0)[:, None] * [1, 0] + [0, 1]
-    else:
-        codes = draws.random(rows) < 0.3
-        target = draws.normal(size=(rows, 2)) + np.where(codes, 2.5, 0.0)[:, None] * [1, 0]
+    source = draws.normal(size=(rows, columns)) + (labels == "p")[:, None] * apart
+    codes = draws.random(rows) < (0.8 if kind in {"label shift", "both"} else 0.3)
+    target = draws.normal(size=(rows, columns)) + codes[:, None] * apart
+    if kind in {"translation", "both"}:
+        target += 0.6
+    if kind == "sideways":
+        target[:, 1] += 1
     model = LogisticRegression()
     probabilities = cross_val_predict(model, source, labels, method="predict_proba")
     return source, target, labels, probabilities, model.fit(source, labels).predict_proba(target)
 
 
-@pytest.mark.parametrize("kind", ["none", "label shift", "covariate shift"])
-@pytest.mark.parametrize("seed", range(2))
-def test_the_kind_of_shift_is_told(kind, seed):
-    source, target, labels, source_probabilities, target_probabilities = labelled(kind, seed)
+HINTS = {
+    "none": "none",
+    "label shift": "label shift",
+    "translation": "covariate shift",
+    "sideways": "covariate shift",
+    "both": "covariate shift",
+}
+
+
+@pytest.mark.parametrize("size", [(500, 2), (300, 20)])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", list(HINTS))
+def test_the_kind_of_shift_is_told(kind, seed, size):
+    source, target, labels, source_probabilities, target_probabilities = labelled(kind, seed, *size)
     found = diagnose(
         flat(len(source)),
         source,
@@ -121,9 +132,49 @@ def test_the_kind_of_shift_is_told(kind, seed):
         labels=labels,
         source_probabilities=source_probabilities,
         target_probabilities=target_probabilities,
+        random_state=seed,
     )
-    assert found.hint == kind
+    assert found.hint == HINTS[kind]
     assert found.shift == (kind != "none")
+
+
+def test_equal_shares_are_found_to_differ_as_rarely_as_promised():
+    p_values = []
+    for seed in range(200):
+        draws = np.random.default_rng(seed)
+        p_values.append(_shares_p_value(*(draws.dirichlet([1, 2, 3], size=rows) for rows in (80, 60))))
+    # At 5 %: 20 or more of 200 have a probability of 0.3 %.
+    assert np.mean(np.array(p_values) < 0.05) < 0.1
+    assert 0.35 < np.median(p_values) < 0.65
+    draws = np.random.default_rng(0)
+    assert _shares_p_value(draws.dirichlet([1, 2, 3], size=80), draws.dirichlet([2, 1, 3], size=60)) < 0.01
+
+
+def test_the_weighted_kernel_test_keeps_its_level_and_has_power():
+    p_values = {"label shift": [], "both": []}
+    for kind, found in p_values.items():
+        for seed in range(25):
+            source, target, labels, *_ = labelled(kind, seed, 150)
+            codes = (labels == "p").astype(int)
+            truth = np.array([0.2, 0.8]) / np.bincount(codes) * len(codes)
+            found.append(_weighted_p_value(domain_pair(source, target), truth[codes], codes, 99, seed))
+    # Of 25 tests at 5 %, five or more are wrong with a probability of 0.7 %.
+    assert np.sum(np.array(p_values["label shift"]) < 0.05) <= 4
+    assert np.mean(np.array(p_values["both"]) < 0.05) > 0.8
+
+
+def test_the_effective_share_of_moved_gaussians_is_the_known_one():
+    draws = np.random.default_rng(0)
+    source, target = draws.normal(size=(3000, 1)), draws.normal(0.8, 1, size=(3000, 1))
+    ratio = np.exp(0.8 * source[:, 0] - 0.32)
+    share = ratio.sum() ** 2 / (ratio**2).sum() / len(ratio)
+    assert np.exp(-0.64) == pytest.approx(share, abs=0.05)
+    found = []
+    for seed in range(4):
+        draws = np.random.default_rng(seed)
+        found.append(domain_auc(draws.normal(size=(2000, 1)), draws.normal(0.8, 1, size=(2000, 1))).effective_share)
+    assert np.mean(found) == pytest.approx(np.exp(-0.64), abs=0.05)
+    assert domain_auc(source, source).effective_share > 0.99
 
 
 def test_weights_of_another_source_are_refused():

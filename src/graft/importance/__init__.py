@@ -30,6 +30,7 @@ LABEL_SHIFTS = {
 
 _NAMES = {path.split(":")[1]: path for path in (DENSITY_RATIOS | LABEL_SHIFTS).values()} | {
     "Diagnosis": "graft.importance.diagnosis:Diagnosis",
+    "Flattening": "graft.importance.exponent:Flattening",
     "Ratio": "graft.importance.weights:Ratio",
     "TrAdaBoostClassifier": "graft.importance.tradaboost:TrAdaBoostClassifier",
     "TrAdaBoostRegressor": "graft.importance.tradaboost_regression:TrAdaBoostRegressor",
@@ -37,6 +38,7 @@ _NAMES = {path.split(":")[1]: path for path in (DENSITY_RATIOS | LABEL_SHIFTS).v
     "calibrated": "graft.importance.label_shift:calibrated",
     "diagnose": "graft.importance.diagnosis:diagnose",
     "domain_auc": "graft.importance.two_sample:domain_auc",
+    "flattening": "graft.importance.exponent:flattening",
     "mmd_test": "graft.importance.two_sample:mmd_test",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "DENSITY_RATIOS",
     "LABEL_SHIFTS",
     "Diagnosis",
+    "Flattening",
     "Ratio",
     "TrAdaBoostClassifier",
     "TrAdaBoostRegressor",
@@ -53,6 +56,7 @@ __all__ = [
     "diagnose",
     "domain_auc",
     "domain_classifier",
+    "flattening",
     "kliep",
     "kmm",
     "maximum_likelihood",

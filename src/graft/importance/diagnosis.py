@@ -6,16 +6,26 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import chi2
 
 from graft._checks import integer
 from graft.errors import DataError
-from graft.importance.domain_pair import DomainPair, domain_pair, gaussian, median_distance, squared_distances
+from graft.importance.domain_pair import (
+    DomainPair,
+    content_ranks,
+    domain_pair,
+    drawn_rows,
+    gaussian,
+    median_distance,
+    squared_distances,
+)
 from graft.importance.label_shift import maximum_likelihood
 from graft.importance.two_sample import AucTest, MmdTest, auc_of, mmd_of
 from graft.importance.weights import Weights
 
 _LEVEL = 0.05
 _ROWS = 1000
+_LEAST_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,10 @@ def diagnose(
 ) -> Diagnosis:
     """Diagnose weights of the source.
 
-    The hint: where there is a shift, source examples are drawn with the class weights of greatest likelihood. If the
-    tests then find no difference any more, the shares of the classes explain it.
+    The hint is "label shift" where the predicted shares of the classes differ (Hotelling's test) and the source,
+    weighted by class with greatest likelihood, no longer differs from the target: neither by the kernel test with
+    weights, nor by the classifier test on rows drawn with them, while as few rows drawn without them do. A target that
+    is moved exactly from one class towards another cannot be told from one with other shares.
 
     Parameters
     ----------
@@ -136,8 +148,9 @@ def diagnose(
         given = [value is not None for value in (labels, source_probabilities, target_probabilities)]
         hint = "shift of unknown kind"
         if all(given):
-            by_class = maximum_likelihood(labels, source_probabilities, target_probabilities).sample_weight
-            hint = "label shift" if _explained(pair, by_class, permutations, random_state) else "covariate shift"
+            evidence = labels, source_probabilities, target_probabilities
+            explained = _classes_explain(pair, *evidence, permutations, random_state)
+            hint = "label shift" if explained else "covariate shift"
     before, after = _discrepancies(pair, sample_weight, random_state)
     return Diagnosis(
         effective_sample_size=weights.effective_sample_size,
@@ -160,16 +173,81 @@ def _tests(pair: DomainPair, permutations: int, random_state: int) -> tuple[AucT
     return auc, mmd, 2 * min(auc.p_value, mmd.p_value) < _LEVEL
 
 
-def _explained(pair: DomainPair, sample_weight: np.ndarray, permutations: int, random_state: int) -> bool:
-    """Return whether the source drawn by these weights passes for the target.
-
-    Rows are kept with probability w / max(w): drawing with replacement would repeat rows, which tests take for news.
-    """
-    draws = np.random.default_rng(random_state)
-    kept = draws.random(len(sample_weight)) < sample_weight / sample_weight.max()
-    if kept.sum() < 20:
+def _classes_explain(
+    pair: DomainPair,
+    labels: Any,
+    source_probabilities: Any,
+    target_probabilities: Any,
+    permutations: int,
+    random_state: int,
+) -> bool:
+    """Return whether the source, weighted by class, passes for the target, and could not have passed unweighted."""
+    if _shares_p_value(source_probabilities, target_probabilities) >= _LEVEL:
         return False
-    return not _tests(pair.part(kept), permutations, random_state)[2]
+    codes = np.unique(np.asarray(labels), return_inverse=True)[1]
+    weight = maximum_likelihood(labels, source_probabilities, target_probabilities).sample_weight
+    if _weighted_p_value(pair, weight, codes, permutations, random_state) < _LEVEL / 2:
+        return False
+    # The classifier test takes no weights: rows are kept with probability w / max(w), because drawing with replacement
+    # would repeat rows, which tests take for news.
+    draws = np.random.default_rng(random_state)
+    order = content_ranks(pair.given_source)
+    chance = draws.random(int(order.max()) + 1)[order]
+    kept = chance < weight / weight.max()
+    if kept.sum() < _LEAST_KEPT:
+        return False
+    if auc_of(pair.part(kept), random_state=random_state).p_value < _LEVEL / 2:
+        return False
+    # As few rows drawn without regard to class must still show the shift, else nothing was explained: with fewer rows
+    # every test sees less.
+    alike = np.argsort(chance[::-1], kind="stable")[: kept.sum()]
+    return _tests(pair.part(np.isin(np.arange(len(kept)), alike)), permutations, random_state)[2]
+
+
+def _shares_p_value(source_probabilities: Any, target_probabilities: Any) -> float:
+    """Return the p-value of the domains' having the same mean predicted probabilities, as equal class shares imply.
+
+    Hotelling's two-sample statistic with its limit, chi-squared. (The detection of label shift by a black box:
+    Lipton, Wang and Smola, 2018.)
+    """
+    tables = [np.asarray(table, dtype=np.float64) for table in (source_probabilities, target_probabilities)]
+    tables = [table[np.isfinite(table).all(axis=1)] for table in tables]
+    gap = tables[0].mean(axis=0) - tables[1].mean(axis=0)
+    spread = sum(np.atleast_2d(np.cov(table.T)) / len(table) for table in tables)
+    values, vectors = np.linalg.eigh(spread)
+    # Probabilities sum to one: along the vector of ones nothing varies.
+    known = values > 1e-10 * max(float(values.max()), 1e-300)
+    statistic = float((((gap @ vectors[:, known]) ** 2) / values[known]).sum())
+    return float(chi2.sf(statistic, max(int(known.sum()), 1)))
+
+
+def _weighted_p_value(
+    pair: DomainPair, weight: np.ndarray, codes: np.ndarray, draws_wanted: int, random_state: int
+) -> float:
+    r"""Return the p-value of the target's being the source, weighted by class, by the kernel test on all rows.
+
+    :math:`v^\top K v`, :math:`v = (w / \sum w, -1 / m)`, beside its values for v multiplied by Gaussian numbers, a
+    multiplier bootstrap of both means in the kernel's space. The numbers are centred: within each class of the source,
+    whose weights follow the target's own shares, and over the target.
+    """
+    rows = [drawn_rows(given, _ROWS, random_state) for given in (pair.given_source, pair.given_target)]
+    source, target = pair.source[rows[0]], pair.target[rows[1]]
+    sigma = median_distance(pair)
+    within = [gaussian(squared_distances(table, table), sigma) for table in (source, target)]
+    across = gaussian(squared_distances(source, target), sigma)
+    kernel = np.block([[within[0], across], [across.T, within[1]]])
+    n, m = len(rows[0]), len(rows[1])
+    shares = weight[rows[0]] / max(weight[rows[0]].sum(), 1e-300)
+    signs = np.concatenate([shares, np.full(m, -1 / m)])
+    groups = np.concatenate([codes[rows[0]], np.full(m, codes.max() + 1)])
+    noise = np.random.default_rng(random_state).normal(size=(n + m, draws_wanted))
+    for group in np.unique(groups):
+        inside = groups == group
+        # Weights are the same within a group.
+        noise[inside] -= noise[inside].mean(axis=0)
+    drawn = signs[:, None] * noise
+    found = np.einsum("ij,ij->j", drawn, kernel @ drawn)
+    return float((1 + np.count_nonzero(found >= signs @ kernel @ signs)) / (draws_wanted + 1))
 
 
 def _discrepancies(pair: DomainPair, sample_weight: np.ndarray, random_state: int) -> tuple[float, float]:

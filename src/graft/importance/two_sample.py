@@ -43,6 +43,15 @@ class AucTest:
     p_value: float
     balanced_error: float
 
+    @property
+    def effective_share(self) -> float:
+        r"""Return the share of the source that the true ratio would leave effective: :math:`\exp(-2 \Phi^{-1}(AUC)^2)`.
+
+        Where the log ratio is normal in both domains, with variance δ², the AUC is :math:`\Phi(\delta / \sqrt 2)` and
+        the mean of the squared ratio over the source :math:`e^{\delta^2}`: Gaussians that differ by their means.
+        """
+        return float(np.exp(-2 * norm.ppf(max(self.auc, 0.5)) ** 2))
+
 
 @dataclass(frozen=True)
 class MmdTest:
