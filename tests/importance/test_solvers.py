@@ -148,6 +148,18 @@ def test_kliep_is_certified_optimal_and_keeps_its_constraint():
     assert found.parameters["log_likelihood"] > 0.05
 
 
+@pytest.mark.parametrize("columns", [1, 3, 10])
+def test_held_out_scores_of_bandwidths_do_not_exceed_the_divergence(columns):
+    draws = np.random.default_rng(columns)
+    source, target = draws.normal(size=(800, columns)), draws.normal(size=(800, columns))
+    flat = [one["score"] for one in kliep(source, target).parameters["tried"]]
+    assert max(flat) < 0.03
+    target[:, 0] += 0.8
+    moved = [one["score"] for one in kliep(source, target).parameters["tried"]]
+    assert 0.03 < max(moved) < 0.32 + 0.08  # 0.8^2 / 2 nats, and twice a standard error
+    assert moved[0] < max(moved)  # the narrowest sees noise
+
+
 @pytest.mark.parametrize("relative", [0.0, 0.3])
 def test_leave_one_out_equals_refitting(relative):
     draws = np.random.default_rng(1)

@@ -14,10 +14,10 @@ WITH_RATIO = [name for name in METHODS if name != "kmm"]
 # error relative to that of flat weights. A method that returns flat or inverted weights fails both.
 RECOVERY = {
     "classifier": (0.97, 0.10),
-    "kliep": (0.80, 0.90),
+    "kliep": (0.90, 0.40),
     "ulsif": (0.80, 0.45),
     "rulsif": (0.80, 0.45),
-    "kmm": (0.90, 0.30),
+    "kmm": (0.85, 0.30),
     "nearest-neighbors": (0.75, 0.60),
 }
 
@@ -38,7 +38,7 @@ def estimate(name: str, source, target) -> Weights:
 @pytest.mark.parametrize("name", METHODS)
 def test_the_true_ratio_of_gaussians_is_recovered(name, columns):
     rank, error = RECOVERY[name]
-    for seed in range(2):
+    for seed in range(4):
         source, target, truth = gaussians(columns, seed=seed)
         if name == "rulsif":
             truth = truth / (0.1 * truth + 0.9)
