@@ -161,15 +161,16 @@ def _exchange(
     linear: np.ndarray,
     start: np.ndarray,
     allowed: BoxBudget,
-    solve: Callable[[Quadratic, np.ndarray, np.ndarray, float | None, np.ndarray, float], _Solved],
+    solve: Callable[[Quadratic, np.ndarray, np.ndarray, np.ndarray, float | None, float], _Solved],
     *,
     tolerance: float,
     exchanges: int,
 ) -> np.ndarray:
     """Return what solves the problem when the active constraints are guessed, the guess mended a few times.
 
-    ``solve(quadratic, free, right, rest, near, accuracy)`` returns the free coordinates, whose sum is `rest`, and that
-    sum's multiplier; its accuracy tightens from round to round, because the first guesses are wrong anyway.
+    ``solve(quadratic, linear, start, free, goal, accuracy)`` returns the free coordinates, all others being those of
+    `start`, and the multiplier of the whole sum's being `goal` (0 without one); its accuracy tightens from round to
+    round, because the first guesses are wrong anyway.
     """
     lower, upper = allowed.lower, allowed.upper
     total = start.sum()
@@ -182,12 +183,8 @@ def _exchange(
     for _ in range(exchanges):
         if not free.any():
             break
-        fixed = np.where(free, 0.0, np.where(full, upper, lower))
-        right = (linear - quadratic @ fixed)[free]
-        near = np.clip(point[free], lower, upper)
-        rest = None if goal is None else float(goal - fixed.sum())
-        point = fixed
-        point[free], multiplier = solve(quadratic, free, right, rest, near, accuracy)
+        point = np.where(free, np.clip(point, lower, upper), np.where(full, upper, lower))
+        point[free], multiplier = solve(quadratic, linear, point, free, goal, accuracy)
         gradient = quadratic @ point - linear + multiplier
         low = np.where(free, point < lower, ~full & (gradient >= 0))
         high = np.where(free, point > upper, full & (gradient <= 0))
@@ -213,50 +210,49 @@ def _exchange(
 
 def _by_factor(
     quadratic: Quadratic,
+    linear: np.ndarray,
+    start: np.ndarray,
     free: np.ndarray,
-    right: np.ndarray,
-    rest: float | None,
-    near: np.ndarray,
+    goal: float | None,
     accuracy: float,
 ) -> _Solved:
-    """Return the solution by a Cholesky factor of an exact Q, whatever is near."""
+    """Return the solution by a Cholesky factor of an exact Q, as accurate as it gets."""
     factor = cho_factor(quadratic.matrix[np.ix_(free, free)], overwrite_a=True, check_finite=False)
+    fixed = start[~free]
+    right = linear[free] - quadratic.matrix[np.ix_(free, ~free)] @ fixed
     point = cho_solve(factor, right, check_finite=False)
-    if rest is None:
+    if goal is None:
         return point, 0.0
     along = cho_solve(factor, np.ones(len(right)), check_finite=False)
-    multiplier = float((point.sum() - rest) / along.sum())
+    multiplier = float((point.sum() + fixed.sum() - goal) / along.sum())
     return point - multiplier * along, multiplier
 
 
 def _by_gradients(
     quadratic: Quadratic,
+    linear: np.ndarray,
+    start: np.ndarray,
     free: np.ndarray,
-    right: np.ndarray,
-    rest: float | None,
-    near: np.ndarray,
+    goal: float | None,
     accuracy: float,
 ) -> _Solved:
-    """Return the solution by conjugate gradients from `near`; a given sum is kept by directions that sum to zero."""
-    whole = np.zeros(len(free))
-
-    def product(point: np.ndarray) -> np.ndarray:
-        whole[free] = point
-        return (quadratic @ whole)[free]
-
-    point = near if rest is None else near + (rest - near.sum()) / len(near)
-    left = right - product(point)
-    multiplier, previous, direction = 0.0, np.inf, np.zeros(len(near))
+    """Return the solution by conjugate gradients from `start`; a sum is kept by directions that sum to zero."""
+    point = start.copy()
+    if goal is not None:
+        point[free] += (goal - start.sum()) / np.count_nonzero(free)
+    left = (linear - quadratic @ point)[free]
+    multiplier, previous = 0.0, np.inf
+    direction = np.zeros(len(start))
     for _ in range(_GRADIENTS):
-        multiplier = 0.0 if rest is None else float(left.mean())
+        multiplier = 0.0 if goal is None else float(left.mean())
         slope = left - multiplier
         size = float(slope @ slope)
         if np.abs(slope).max() <= accuracy:
             break
-        direction = slope + (size / previous) * direction
-        turned = product(direction)
+        direction[free] = slope + (size / previous) * direction[free]
+        turned = quadratic @ direction
         length = size / float(direction @ turned)
-        point = point + length * direction
-        left = left - length * turned
+        point += length * direction
+        left -= length * turned[free]
         previous = size
-    return point, multiplier
+    return point[free], multiplier

@@ -195,6 +195,12 @@ def content_ranks(table: Any) -> np.ndarray:
         keys = [csr.indices[a:b].astype(np.int64).tobytes() + b"|" + csr.data[a:b].tobytes() for a, b in pairwise(ends)]
         rank = {key: number for number, key in enumerate(sorted(set(keys)))}
         return np.array([rank[key] for key in keys])
+    order = np.argsort(table[:, 0], kind="stable")
+    if (np.diff(table[order, 0]) > 0).all():
+        # One column says it all, at a fraction of the cost of comparing whole rows.
+        ranks = np.empty(len(order), dtype=int)
+        ranks[order] = np.arange(len(order))
+        return ranks
     rows = np.ascontiguousarray(table + 0.0)  # + 0.0: -0.0 and 0.0 are one number of two bit patterns
     whole = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     return np.unique(whole, return_inverse=True)[1]
