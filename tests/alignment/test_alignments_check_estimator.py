@@ -7,6 +7,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from graft.alignment import (
     CORAL,
+    CentroidRefinement,
+    DomainStandardization,
     GeodesicFlowKernel,
     JointDistributionAdaptation,
     SubspaceAlignment,
@@ -15,6 +17,9 @@ from graft.alignment import (
 
 ALL = [
     CORAL(),
+    CentroidRefinement(),
+    DomainStandardization(),
+    DomainStandardization(unit_length=False),
     SubspaceAlignment(),
     GeodesicFlowKernel(),
     TransferComponentAnalysis(),

@@ -27,6 +27,8 @@ TECHNIQUES: dict[str, type[Technique]] = {
 # What an adapted head may hold.
 _ALIGNMENTS = (
     alignment.CORAL,
+    alignment.CentroidRefinement,
+    alignment.DomainStandardization,
     alignment.GeodesicFlowKernel,
     alignment.JointDistributionAdaptation,
     alignment.LinearTransport,
@@ -64,6 +66,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
     config = run.config
     heads: list[type] = [head_class(name, task) for task, names in HEADS.items() for name in names]
     heads += [LinearClassifier, LinearMultiLabel, LinearRegressor, AdaptedHead, *_ALIGNMENTS]
+    heads += [getattr(alignment, name) for name in alignment.ADAPTATION_LOSSES.values()]
     classes = {kind.__name__: kind for kind in heads}
     try:
         kind = TECHNIQUES[config["technique"]]

@@ -187,6 +187,7 @@ class JointlyFitted(Method):
 def _alignments() -> dict[str, Callable[[], Alignment]]:
     """Return how the closed-form alignments are made."""
     return {
+        "standardization": alignment.DomainStandardization,
         "coral": alignment.CORAL,
         "subspace-alignment": alignment.SubspaceAlignment,
         "geodesic-flow": alignment.GeodesicFlowKernel,
@@ -201,6 +202,7 @@ def _alignments() -> dict[str, Callable[[], Alignment]]:
 
 
 ALIGNMENTS = (
+    "standardization",
     "coral",
     "subspace-alignment",
     "geodesic-flow",
@@ -212,7 +214,8 @@ ALIGNMENTS = (
     "class-transport",
     "linear-transport",
 )
-FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, "meda")
+JOINTLY_FITTED = ("centroids", "meda")
+FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, *JOINTLY_FITTED)
 
 
 def feature_method(method: Any) -> Method:
@@ -231,8 +234,8 @@ def feature_method(method: Any) -> Method:
         return Reweighting(method)
     if method in LABEL_SHIFTS:
         return LabelShift(method)
-    if method == "meda":
-        return JointlyFitted(alignment.MEDA())
+    if method in JOINTLY_FITTED:
+        return JointlyFitted(alignment.MEDA() if method == "meda" else alignment.CentroidRefinement())
     return Aligned(_alignments()[method]())
 
 

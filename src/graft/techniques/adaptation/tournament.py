@@ -27,6 +27,8 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
         BASELINE,
         "classifier",
         "maximum-likelihood",
+        "standardization",
+        "centroids",
         "coral",
         "subspace-alignment",
         "geodesic-flow",
