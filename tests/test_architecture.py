@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "graft"
 
 FLOORS = {
     0: {"errors", "_checks", "_progress", "_runtime"},
-    1: {"data", "heads", "metrics", "importance", "alignment", "balancing", "regularization", "persistence"},
+    1: {"data", "heads", "metrics", "importance", "alignment", "balancing", "sharing", "regularization", "persistence"},
     2: {"backbones"},
     3: {"training"},
     4: {"techniques"},
@@ -26,6 +26,7 @@ SHARED_BY_TECHNIQUES = {
     "labelled",
     "holding_out",
     "material",
+    "phases",
     "settings",
     "objectives",
     "regularizers",

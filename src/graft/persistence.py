@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,8 @@ def dismantle(value: Any, name: str, tensors: dict[str, np.ndarray], *, leave_ou
     """Return `value` as JSON values, its numeric arrays moved to `tensors` under names that begin with `name`.
 
     Taken are None, booleans, numbers, strings, arrays of numbers or of labels, lists, tuples, dicts with such values,
-    and estimators of scikit-learn's conventions (parameters, and fitted attributes that end in an underscore, without
-    those in `leave_out`).
+    records (dataclasses), and estimators of scikit-learn's conventions (parameters, and fitted attributes that end in
+    an underscore, without those in `leave_out`).
 
     Raises
     ------
@@ -209,10 +209,14 @@ def dismantle(value: Any, name: str, tensors: dict[str, np.ndarray], *, leave_ou
         case dict():
             pairs = [[part(key, f"{i}.key"), part(item, f"{i}.value")] for i, (key, item) in enumerate(value.items())]
             return {"$dict": pairs}
+    if is_dataclass(value) and not isinstance(value, type):
+        # Made again from its options, as an estimator that is not fitted.
+        options = {one.name: part(getattr(value, one.name), one.name) for one in fields(value)}
+        return {"$estimator": type(value).__name__, "params": options, "fitted": {}}
     if not callable(getattr(value, "get_params", None)):
         raise RequestError(
             name,
-            expected="plain values, arrays or estimators",
+            expected="plain values, arrays, records or estimators",
             found=type(value).__name__,
             remedy="Such a value cannot be saved; pass one that can.",
         )

@@ -168,7 +168,7 @@ def test_an_interrupted_training_continues_bit_for_bit(stop, pictures, network, 
 
     with monkeypatch.context() as patched:
         patched.setattr(Examples, "batch", interrupted)
-        patched.setattr("graft.techniques.fine_tuning.Checkpoints", partial(Checkpoints, seconds=0.0))
+        patched.setattr("graft.techniques.phases.Checkpoints", partial(Checkpoints, seconds=0.0))
         with pytest.raises(KeyboardInterrupt):
             FineTuning(network, **settings).fit(inputs, labels)
     assert list((tmp_path / "checkpoints").rglob("step-*"))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 
 from graft._checks import number, one_of
-from graft.alignment import Alignment
-from graft.backbones import Backbone, Embedding, embed, load_backbone
+from graft.alignment import AdaptationLoss, Alignment
+from graft.backbones import Backbone, embed, load_backbone
 from graft.data import Domain, Task, check_classes
-from graft.errors import DataError, RequestError, UnreadableInputsError
+from graft.errors import RequestError, UnreadableInputsError
 from graft.heads import HEADS, make_head
 from graft.importance import diagnose, method
+from graft.techniques.adaptation.adapted_head import AdaptedHead
+from graft.techniques.adaptation.both_domains import both_domains
 from graft.techniques.adaptation.methods import (
     FEATURE_METHODS,
     Adapted,
@@ -24,18 +28,41 @@ from graft.techniques.adaptation.methods import (
     held_out_probabilities,
     require_task,
 )
-from graft.techniques.adaptation.problem import Problem
+from graft.techniques.adaptation.problem import Problem, problem_of, weighted_domains
+from graft.techniques.adaptation.through_network import NETWORK_METHODS, adapt_network, require_usable
 from graft.techniques.adaptation.tournament import BASELINE, tournament
+from graft.techniques.choosing import calibrated
 from graft.techniques.labelled import Labelled, embedded, given
+from graft.techniques.phases import Phases, require_folder
+from graft.techniques.settings import Settings
 from graft.techniques.technique import (
     Technique,
     held_out_evaluation,
-    label_table,
     labelled_rows,
-    numbers,
     require_one_each,
     task_labels,
 )
+
+# Options that mean something for the one way of adapting alone.
+_ON_FEATURES = ("head", "budget")
+_THROUGH_NETWORK = (
+    "pretrained",
+    "train",
+    "image_size",
+    "epochs",
+    "learning_rate",
+    "layer_decay",
+    "weight_decay",
+    "augment",
+    "views",
+    "batch_norm",
+    "average",
+    "validation",
+    "checkpoints",
+    "resume",
+)
+# Examples of a step, half of each domain, where nothing else is asked for.
+_BATCH = 64
 
 
 class DomainAdaptation(Technique):
@@ -53,19 +80,35 @@ class DomainAdaptation(Technique):
     ----------
     backbone : str, path, Backbone or None
         What `load_backbone` takes. None: the inputs are feature vectors already.
-    method : str or Alignment
+    method : str, Alignment or AdaptationLoss
         ``"auto"``; ``"source-only"``; a density ratio of `graft.importance.DENSITY_RATIOS` (``"classifier"``,
         ``"kliep"``, ``"ulsif"``, ``"rulsif"``, ``"kmm"``, ``"nearest-neighbors"``); a label shift of
         `graft.importance.LABEL_SHIFTS` (``"bbse"``, ``"rlls"``, ``"maximum-likelihood"``); an alignment (``"coral"``,
         ``"subspace-alignment"``, ``"geodesic-flow"``, ``"tca"``, ``"jda"``, ``"bda"``, ``"transport"``,
         ``"sinkhorn"``, ``"class-transport"``, ``"linear-transport"``), or an unfitted `graft.alignment.Alignment` with
-        options of one's own; ``"meda"``.
+        options of one's own; ``"meda"``. These work on features of the frozen network, in seconds.
+
+        Through the network, whose layers are trained: one of `graft.alignment.ADAPTATION_LOSSES` (``"deep-coral"``,
+        ``"dan"``, ``"jan"``, ``"dann"``, ``"cdan"``, ``"mcd"``, ``"mdd"``, ``"mcc"``, ``"afn"``, ``"bsp"``,
+        ``"deep-jdot"``), or an `AdaptationLoss` with options of one's own, is minimised together with the loss of the
+        labelled examples. After a training on the source alone: ``"shot"`` adapts the layers to the target, with the
+        head as it is; ``"tent"`` scales and shifts of normalisations; ``"adabn"`` their statistics; ``"t3a"`` the head.
     head : str or head
         As in `FeatureExtraction`; ``"auto"`` picks by cross-validation on the source.
     task, label_names, layer, pooling, class_weight, calibrate, strict, batch_size, device, precision, store
         As in `FeatureExtraction`.
+        Through the network, `batch_size` is that of a step, half of each domain; None: 64.
     budget : float or None
         With ``method="auto"``: seconds after which no further method begins.
+    pretrained, train, image_size, epochs, learning_rate, layer_decay, weight_decay, augment, views, batch_norm, average
+        Through the network alone, and as in `FineTuning`. With ``pretrained=False``, a network of one's own starts
+        from the weights that it has, with the recipe for random ones.
+    validation : float
+        Through the network: the fraction of the source that is held out, to measure and to calibrate; it may be 0.
+        Nothing is chosen by it: the last weights are served, since what is best for the source need not be for the
+        target, whose labels nobody knows. For the same reason there is no guard as in `FineTuning`.
+    checkpoints, resume
+        Through the network, as in `FineTuning`.
     random_state : int or None
         Seeds folds and whatever a method draws.
 
@@ -74,9 +117,12 @@ class DomainAdaptation(Technique):
     backbone_, head_, task_, classes_, left_out_, unlabelled_, seconds_
         See `Technique`. ``left_out_`` and ``unlabelled_`` speak of the source.
     validation_ : Evaluation or None
-        Cross-validated on the *source*: what the model is worth there. Nobody knows the target's labels.
+        Cross-validated, or held out, on the *source*: what the model is worth there. Nobody knows the target's labels.
+    training_ : dict or None
+        Through the network, how the training went, as in `FineTuning`; ``stages`` says how many steps each part took.
     adaptation_ : dict
-        ``"method"``; ``"shift"``, whether there is one and of which kind, with the weights' diagnostics; with
+        ``"method"``; ``"shift"``, whether there is one and of which kind, with the weights' diagnostics, as features
+        of the network that is not trained yet show it; with
         ``method="auto"`` the ``"tournament"``: every candidate's scores, the choice, the reason, warnings.
 
     Raises
@@ -125,6 +171,20 @@ class DomainAdaptation(Technique):
         precision: str = "auto",
         store: Any = True,
         budget: float | None = 60.0,
+        pretrained: bool = True,
+        train: str | int = "all",
+        image_size: Any = None,
+        epochs: Any = "auto",
+        learning_rate: Any = "auto",
+        layer_decay: Any = "auto",
+        weight_decay: float = 0.05,
+        augment: float = 0.0,
+        views: int | None = None,
+        batch_norm: str = "auto",
+        average: float | None = None,
+        validation: float = 0.1,
+        checkpoints: Any = None,
+        resume: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.backbone = backbone
@@ -142,6 +202,20 @@ class DomainAdaptation(Technique):
         self.precision = precision
         self.store = store
         self.budget = budget
+        self.pretrained = pretrained
+        self.train = train
+        self.image_size = image_size
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.augment = augment
+        self.views = views
+        self.batch_norm = batch_norm
+        self.average = average
+        self.validation = validation
+        self.checkpoints = checkpoints
+        self.resume = resume
         self.random_state = random_state
 
     def fit(
@@ -154,7 +228,7 @@ class DomainAdaptation(Technique):
         target: Domain | None = None,
         domains: Any = None,
     ) -> Self:
-        """Embed both domains, adapt, and fit the head.
+        """Adapt to the target: features and a head, or the network.
 
         Parameters
         ----------
@@ -186,14 +260,17 @@ class DomainAdaptation(Technique):
         if domains is not None:
             domains = np.asarray(domains)
             require_one_each("domains", domains, len(what.labels))
-        if self.method != "auto":
+        if self._trains:
+            require_usable(self.method, what.task.kind, backbone)
+            self._settings().require_suited(backbone)
+        elif self.method != "auto":
             names = {name: feature_method(name) for name in FEATURE_METHODS}
             require_task(str(self.method), feature_method(self.method), what.task.kind, names)
         found = embedded(
             backbone,
             what,
             views=1,
-            batch_size=self.batch_size,
+            batch_size=None if self._trains else self.batch_size,
             precision=self.precision,
             store=self.store,
             strict=self.strict,
@@ -202,7 +279,7 @@ class DomainAdaptation(Technique):
         there = embed(
             backbone,
             goal.inputs,
-            batch_size=self.batch_size,
+            batch_size=None if self._trains else self.batch_size,
             precision=self.precision,
             store=self.store,
             strict=self.strict,
@@ -210,16 +287,19 @@ class DomainAdaptation(Technique):
         if not len(there.rows):
             raise UnreadableInputsError(there.failures, total=len(there.failures))
         prepared = time.perf_counter()
-        problem = self._problem(found, there, goal)
+        problem = problem_of(found, there, goal, lambda: self._head(found.task), self._seed)
         told: dict[str, Any] = {}
         if domains is not None:
-            problem, told["domains"] = _weighted_domains(problem, domains[found.rows])
-        adapted = self._adapt(problem, told)
-        head = adapted.served(problem)
-
-        self.backbone_, self.head_, self.task_ = backbone, head, found.task
-        self.left_out_, self.unlabelled_, self.training_ = found.failures, found.unlabelled, None
-        self.validation_ = held_out_evaluation(found.task, adapted.head, found.labels)
+            problem, told["domains"] = weighted_domains(problem, domains[found.rows])
+        self.task_, self.left_out_, self.unlabelled_ = found.task, found.failures, found.unlabelled
+        if self._trains:
+            here, beyond = list(X), list(goal.inputs)
+            inputs = [here[row] for row in found.rows] + [beyond[row] for row in there.rows]
+            self._train_network(backbone, inputs, found, problem, told)
+        else:
+            adapted = self._adapt(problem, told)
+            self.backbone_, self.head_, self.training_ = backbone, adapted.served(problem), None
+            self.validation_ = held_out_evaluation(found.task, adapted.head, found.labels)
         told["target"] = {"examples": len(there.rows), "labelled": len(problem.known), "left_out": len(there.failures)}
         self.adaptation_ = told
         ended = time.perf_counter()
@@ -228,46 +308,39 @@ class DomainAdaptation(Technique):
 
     def _check_options(self) -> None:
         """Refuse what cannot be used, before the network runs."""
+        known, others = signature(type(self)).parameters, FEATURE_METHODS if self._trains else NETWORK_METHODS
+        for name in _ON_FEATURES if self._trains else _THROUGH_NETWORK:
+            if getattr(self, name) is not known[name].default and getattr(self, name) != known[name].default:
+                ways = ("one that works on features", "one that trains the network")
+                raise RequestError(
+                    name,
+                    expected=f"a method beside it that is {ways[not self._trains]}",
+                    found=f"method={self.method if isinstance(self.method, str) else type(self.method).__name__!r}",
+                    remedy=f"Leave it out, or name one of {', '.join(others)}.",
+                )
+        if self._trains:
+            self._settings()
+            number("validation", self.validation, low=0, high=0.9)
+            if isinstance(self.class_weight, str):
+                one_of("class_weight", self.class_weight, ["balanced"])
+            require_folder(self.checkpoints, resume=self.resume)
+            return
         if isinstance(self.head, str):
             one_of("head", self.head, dict.fromkeys(name for heads in HEADS.values() for name in heads))
         if not isinstance(self.method, Alignment):
-            one_of("method", self.method, ("auto", *FEATURE_METHODS))
+            one_of("method", self.method, ("auto", *FEATURE_METHODS, *NETWORK_METHODS))
         if self.budget is not None:
             number("budget", self.budget, low=0)
 
     def _backbone(self) -> Backbone:
-        if isinstance(self.backbone, Backbone):
-            chosen = (self.layer, self.pooling) != (None, None)
-            return self.backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else self.backbone
-        return load_backbone(self.backbone, layer=self.layer, pooling=self.pooling, device=self.device)
-
-    def _problem(self, found: Labelled, there: Embedding, goal: Domain) -> Problem:
-        """Return what is to be adapted."""
-        source, target = found.features, there.features
-        if source.shape[1] != target.shape[1]:
-            raise DataError(
-                "target",
-                expected=f"{source.shape[1]} values in each vector, as in the source",
-                found=str(target.shape[1]),
-                remedy="Pass the same columns for both domains.",
-            )
-        known, labels = np.array([], np.intp), found.targets[:0]
-        if goal.labels is not None:
-            given_labels = task_labels(found.task, goal.labels)[there.rows]
-            known = np.flatnonzero(labelled_rows(given_labels))
-            to_targets = {"regression": numbers, "multilabel": label_table}.get(found.task.kind, np.asarray)
-            labels = to_targets(given_labels[known])
-        return Problem(
-            task=found.task,
-            source=source,
-            targets=found.targets,
-            weight=np.ones(len(found.rows)) if found.sample_weight is None else found.sample_weight.astype(np.float64),
-            groups=found.groups,
-            target=target,
-            known=known,
-            known_targets=labels.astype(found.targets.dtype) if len(known) else labels,
-            new_head=lambda: self._head(found.task),
-            random_state=self.random_state or 0,
+        return load_backbone(
+            self.backbone,
+            layer=self.layer,
+            pooling=self.pooling,
+            pretrained=self.pretrained,
+            image_size=self.image_size,
+            device=self.device,
+            random_state=self._seed,
         )
 
     def _head(self, task: Task) -> Any:
@@ -304,12 +377,62 @@ class DomainAdaptation(Technique):
         told["shift"] = diagnose(weights, problem.source, problem.target, **evidence).to_dict()
         return adapted
 
+    @property
+    def _trains(self) -> bool:
+        """Whether the method trains the network."""
+        return isinstance(self.method, AdaptationLoss) or (
+            isinstance(self.method, str) and self.method in NETWORK_METHODS
+        )
+
+    @property
+    def _seed(self) -> int:
+        return 0 if self.random_state is None else int(self.random_state)
+
+    def _settings(self) -> Settings:
+        own = {
+            name: getattr(self, name) for name in (field.name for field in fields(Settings)) if name in _THROUGH_NETWORK
+        }
+        size = _BATCH if self.batch_size is None else self.batch_size
+        return Settings(**own, batch_size=size, precision=self.precision, seed=self._seed)
+
+    def _train_network(
+        self, backbone: Backbone, inputs: list[Any], source: Labelled, problem: Problem, told: dict[str, Any]
+    ) -> None:
+        """Train the network on both domains, and set the fitted state."""
+        both = both_domains(
+            backbone,
+            inputs,
+            source,
+            problem,
+            class_weight=self.class_weight,
+            augment=self.augment,
+            validation=self.validation,
+            random_state=self.random_state,
+        )
+        material, held = both.material, both.held
+        phases = Phases(self.checkpoints, self.get_params(deep=False), resume=self.resume)
+        adapted = adapt_network(material, self._settings(), self.method, target=both.target, held=held, phases=phases)
+        self.validation_, temperature = None, 1.0
+        if held.any():
+            self.validation_, temperature = calibrated(material, adapted.outputs(np.flatnonzero(held)), held)
+        head = material.trained_head(adapted.layer, temperature if self.calibrate else 1.0)
+        head.fit(adapted.features[~both.target], source.targets)
+        self.backbone_ = adapted.backbone
+        self.head_ = AdaptedHead(None, head, random_state=self._seed).fit(adapted.features[both.target])
+        self.training_ = {**adapted.to_dict(), "cached": "", "served": "adapted"}
+        told["method"] = self.method if isinstance(self.method, str) else type(self.method).__name__
+        weights = method("classifier")(problem.source, problem.target)
+        told["weights"], told["shift"] = None, diagnose(weights, problem.source, problem.target).to_dict()
+        phases.clear()
+
     def _saved_params(self) -> Mapping[str, Any]:
         params = self.get_params(deep=False)
         return {
             **params,
             "backbone": self.backbone_.name,
             "store": self.store if isinstance(self.store, bool) else True,
+            "checkpoints": None,
+            "resume": False,
         }
 
 
@@ -333,14 +456,3 @@ def _target(target: Any, X: Any, task: Task) -> Domain:
         labels = task_labels(task, target.labels)
         check_classes(task.classes, labels[labelled_rows(labels)], subject="labels of the target")
     return target
-
-
-def _weighted_domains(problem: Problem, domains: np.ndarray) -> tuple[Problem, dict[str, float]]:
-    """Return the problem with the weights of its source domains, and these."""
-    ratio = method("classifier")(problem.source, problem.target).sample_weight
-    names, codes = np.unique(domains, return_inverse=True)
-    means = np.bincount(codes, ratio) / np.bincount(codes)
-    weight = means[codes]
-    weight = weight / weight.mean()
-    shares = dict(zip(names.astype(str).tolist(), (means / means.sum()).tolist(), strict=True))
-    return problem.weighted(weight), shares

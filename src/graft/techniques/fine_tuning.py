@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,11 +19,11 @@ from graft.techniques.labelled import embedded, given, readable
 from graft.techniques.material import Material, goal_of
 from graft.techniques.network_training import NetworkTraining, require_tensorboard
 from graft.techniques.objectives import require_fit_for, require_objective, task_objective
+from graft.techniques.phases import Phases, require_folder
 from graft.techniques.regularizers import require_beside, require_usable
 from graft.techniques.serving import serve
 from graft.techniques.settings import ADAPTERS, Settings
 from graft.techniques.technique import Technique
-from graft.training import Checkpoints
 
 # Examples below which all of them are trained on again once the held-out ones have chosen.
 _REFITTED = 5000
@@ -51,7 +49,8 @@ class FineTuning(Technique):
         class are drawn together and others pushed apart, and the head is fitted on the tuned features afterwards.
     train : str or int
         ``"all"`` layers; a number k: the last k layer groups; ``"gradual"`` unfreezing from the last group on;
-        ``"biases"``: biases and normalisations alone; ``"lora"`` or ``"dora"``: small matrices beside the layers.
+        ``"biases"``: biases and normalisations alone; ``"normalizations"``: these alone; ``"lora"`` or ``"dora"``:
+        small matrices beside the layers.
     rank : int
         Of those matrices.
     keep_adapters : bool
@@ -328,10 +327,7 @@ class FineTuning(Technique):
             one_of("class_weight", self.class_weight, ["balanced"])
         if self.log_folder is not None:
             require_tensorboard()
-        if self.resume and self.checkpoints is None:
-            raise RequestError(
-                "resume", expected="a folder of checkpoints", found="none", remedy="Pass checkpoints='folder/' too."
-            )
+        require_folder(self.checkpoints, resume=self.resume)
 
     def _check_suited(self, backbone: Backbone, kind: str) -> None:
         """Refuse options that do not fit the network or the task."""
@@ -385,8 +381,9 @@ class FineTuning(Technique):
             material, settings, kind=self.objective, regularizer=self.regularizer, strength=self.strength
         )
         training = NetworkTraining(material, settings, objective)
+        phases = Phases(self.checkpoints, self.get_params(deep=False), resume=self.resume)
         searched = run = training.run(
-            ~held, held, self._checkpoints(material, held, "chosen"), "fine-tuning", self.log_folder
+            ~held, held, phases.checkpoints("chosen", material, held), "fine-tuning", self.log_folder
         )
         choice = choose(
             material,
@@ -406,7 +403,7 @@ class FineTuning(Technique):
                 # As long as the best weights took, with a schedule of that length.
                 training = training.lasting(max(choice.soup) / run.steps_per_epoch)
             everything = np.ones_like(held)
-            run = training.run(everything, None, self._checkpoints(material, held, "all"), "on all examples")
+            run = training.run(everything, None, phases.checkpoints("all", material, held), "on all examples")
             tuned = {name: run.network.state_dict()[name].clone() for name in tuned}
         self.backbone_, self.head_ = serve(
             material,
@@ -427,24 +424,11 @@ class FineTuning(Technique):
             "served": choice.served,
             "verdict": None if choice.verdict is None else choice.verdict.to_dict(),
         }
-        for phase in ("chosen", "all"):
-            if (kept := self._checkpoints(material, held, phase)) is not None:
-                kept.clear()
-        if self.checkpoints is not None:
-            with suppress(OSError):  # something else stands in it, or another process was first
-                Path(self.checkpoints).rmdir()
+        phases.clear()
 
     def _settings(self) -> Settings:
         names = (field.name for field in fields(Settings) if field.name != "seed")
         return Settings(**{name: getattr(self, name) for name in names}, seed=self._seed)
-
-    def _checkpoints(self, material: Material, held: np.ndarray, phase: str) -> Checkpoints | None:
-        if self.checkpoints is None:
-            return None
-        apart = {"backbone", "checkpoints", "resume", "log_folder", "store", "device", "strict"}
-        params = {name: repr(value) for name, value in self.get_params(deep=False).items() if name not in apart}
-        facts = {**params, **material.facts(held)}
-        return Checkpoints(Path(self.checkpoints) / phase, facts, resume=self.resume)
 
     def _saved_params(self) -> Mapping[str, Any]:
         params = self.get_params(deep=False)

@@ -24,7 +24,7 @@ KINDS = ("auto", "classification", "multilabel", "regression")
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Examples that could be read and have a label.
+    """Examples that could be read, with their labels.
 
     Parameters
     ----------
@@ -44,6 +44,9 @@ class Labelled:
         Row, name and reason of each input that could not be read.
     unlabelled : int
         How many had no label.
+    known : array of bool (n,), optional
+        Which of the examples have a label, where some without one are trained on too: what stands in the place of
+        their labels means nothing. None: all.
     """
 
     task: Task
@@ -55,6 +58,7 @@ class Labelled:
     groups: np.ndarray | None
     failures: tuple[Failure, ...]
     unlabelled: int
+    known: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

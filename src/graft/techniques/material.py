@@ -73,6 +73,11 @@ class Material:
         """The kind of the task."""
         return self.found.task.kind
 
+    @property
+    def known(self) -> np.ndarray:
+        """Which examples (n,) have a label."""
+        return np.ones(len(self.inputs), bool) if self.found.known is None else self.found.known
+
     @cached_property
     def _all(self) -> Examples:
         """All examples: texts are cut into tokens once."""
@@ -80,8 +85,12 @@ class Material:
         if self.class_weight is not None and self.kind == "classification":
             from sklearn.utils.class_weight import compute_sample_weight
 
-            weight = weight * compute_sample_weight(self.class_weight, self.found.targets)
+            seen = np.flatnonzero(self.known)
+            factors = compute_sample_weight(self.class_weight, self.found.targets[seen])
+            weight = weight.astype(np.float64)
+            weight[seen] = weight[seen] * factors
         targets = self.goal.targets(self.found.targets)
+        targets = targets.masked_fill(torch.from_numpy(~self.known)[:, None], torch.nan)
         return Examples(self.backbone, self.inputs, targets, weight=weight, views=self.views)
 
     def examples(self, chosen: np.ndarray) -> Examples:
@@ -159,7 +168,7 @@ class Material:
     def facts(self, held: np.ndarray) -> dict[str, Any]:
         """Return what tells these examples and this network from others, of which a mask (n,) is held out."""
         found = self.found
-        seen = [found.targets, held, found.rows, found.sample_weight, found.groups]
+        seen = [found.targets, held, found.rows, found.sample_weight, found.groups, found.known]
         inputs = [str(one) if isinstance(one, str | os.PathLike) else "" for one in self.inputs]
         data = repr([None if one is None else np.asarray(one).tolist() for one in seen] + inputs)
         return {

@@ -190,18 +190,21 @@ class NetworkTraining:
                 draw = np.random.default_rng((settings.seed, step, share))
                 return mix_examples(made, draw, mixup=settings.mixup, cutmix=settings.cutmix)
 
+            def loss(model: nn.Module, part: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+                return objective.loss(model, part, min(1.0, step / steps))
+
             def evaluate(model: nn.Module) -> dict[str, float]:
                 assert watching is not None
                 return objective.score(model, source, watching, bfloat16=self.bfloat16)
 
             if settings.learning_rate == "find":
-                found = find_learning_rate(network, batch, objective.loss, plan)
+                found = find_learning_rate(network, batch, loss, plan)
                 plan = replace(plan, recipe=_with_rate(plan.recipe, found.rate))
             start = {name: values.clone() for name, values in network.state_dict().items()}
             done = train(
                 network,
                 batch,
-                objective.loss,
+                loss,
                 plan,
                 evaluate=None if watching is None else evaluate,
                 checkpoints=checkpoints,

@@ -60,8 +60,8 @@ class Objective(ABC):
         """Return the examples of the batch of a step."""
 
     @abstractmethod
-    def loss(self, network: nn.Module, part: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum of the losses and of the weights of a part of the batch of a step."""
+    def loss(self, network: nn.Module, part: Batch, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of the losses and of the weights of a part of a batch; progress is step / steps."""
 
     @abstractmethod
     def score(
@@ -128,7 +128,7 @@ class Supervised(Objective):
     def rows(self, step: int) -> np.ndarray:
         return self._order.rows(step)
 
-    def loss(self, network: nn.Module, part: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, network: nn.Module, part: Batch, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         if self._regularizer is None:
             _, outputs = network(part.inputs)
             losses = self._goal.losses(outputs[HEAD], part.targets)
@@ -191,7 +191,7 @@ class Contrastive(Objective):
     def rows(self, step: int) -> np.ndarray:
         return self._order.rows(step)
 
-    def loss(self, network: nn.Module, part: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, network: nn.Module, part: Batch, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         features = _features_by_length(network, part.inputs)
         labels = part.targets.argmax(dim=1)
         losses, paired = supervised_contrastive(features, labels, temperature=self._temperature)

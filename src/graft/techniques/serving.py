@@ -48,11 +48,16 @@ def serve(
     if weights is None:
         return material.backbone, material.probe(known, random_state)
     put(run.network, weights)
-    backbone = material.backbone.with_module(run.plain_trunk())
-    if keep_adapters and adapter_names(run.trunk):
-        backbone.adapters = adapter_state(run.trunk)
-    features = backbone.embed(material.inputs, store=False)
+    backbone, features = tuned(material, run, keep_adapters=keep_adapters)
     if not run.objective.trains_head:
         return backbone, material.head("auto", features, known, random_state)
     head = material.trained_head(run.network.heads[HEAD], temperature)
     return backbone, head.fit(features, material.found.targets)
+
+
+def tuned(material: Material, run: Run, *, keep_adapters: bool = False) -> tuple[Backbone, np.ndarray]:
+    """Return the backbone of a training as its network stands, and its features (n, d) of all examples."""
+    backbone = material.backbone.with_module(run.plain_trunk())
+    if keep_adapters and adapter_names(run.trunk):
+        backbone.adapters = adapter_state(run.trunk)
+    return backbone, backbone.embed(material.inputs, store=False)

@@ -21,6 +21,8 @@ BATCH_NORMS = ("auto", "frozen", "train")
 class Settings:
     """How a network is trained; `FineTuning` says what each one means.
 
+    What has a default here is no option of every technique.
+
     Raises
     ------
     RequestError
@@ -31,24 +33,24 @@ class Settings:
     train: str | int
     epochs: Any
     batch_size: int
-    parts: int
+    parts: int = 1
     learning_rate: Any
-    rank: int
+    rank: int = 8
     layer_decay: Any
     weight_decay: float
-    warmup: float
-    clip: float | None
-    mixup: float
-    cutmix: float
+    warmup: float = 0.1
+    clip: float | None = 1.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     augment: float
     views: int | None
-    cache: bool
+    cache: bool = True
     batch_norm: str
     precision: str
-    recompute: bool
+    recompute: bool = False
     average: float | None
-    patience: int | None
-    soup: int
+    patience: int | None = None
+    soup: int = 1
     seed: int
 
     def __post_init__(self) -> None:

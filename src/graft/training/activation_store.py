@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -118,14 +119,14 @@ class ActivationStore:
         if not self._text:
             stored = torch.from_numpy(values[np.asarray(rows)])
             inputs = {ACTIVATIONS: stored.movedim(-1, 1) if self._channels_last else stored}
-            return Batch(inputs, self._examples.targets[chosen], self.weight[chosen])
+            return Batch(inputs, self._examples.targets[chosen], self.weight[chosen], chosen)
         made = self._examples.batch(rows)
         length = next(iter(made.inputs.values())).shape[1]
         padded = torch.zeros(len(rows), length, *values.shape[1:])
         for place, row in enumerate(rows):
             part = values[self._starts[row] : self._starts[row + 1]]
             padded[place, : len(part)] = torch.from_numpy(np.array(part))
-        return Batch({**made.inputs, ACTIVATIONS: padded}, made.targets, made.weight)
+        return replace(made, inputs={**made.inputs, ACTIVATIONS: padded})
 
     def close(self) -> None:
         """Delete the file. May be called again."""

@@ -39,11 +39,14 @@ class Batch:
         What the loss compares with.
     weight : tensor of shape (n,)
         The weight of each example in the loss.
+    rows : tensor of int (n,), optional
+        Which of the examples that are trained on they are, for losses that know more of them than their targets.
     """
 
     inputs: Any
     targets: Any
     weight: torch.Tensor
+    rows: torch.Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -65,7 +68,8 @@ class Batch:
                 return {name: changed(one) for name, one in values.items()}
             return change(values)
 
-        return Batch(changed(self.inputs), changed(self.targets), change(self.weight))
+        rows = None if self.rows is None else change(self.rows)
+        return Batch(changed(self.inputs), changed(self.targets), change(self.weight), rows)
 
 
 class Order:

@@ -96,7 +96,7 @@ class Examples:
         if failures:
             raise UnreadableInputsError(failures, self.count)
         chosen = torch.from_numpy(np.asarray(rows))
-        return Batch(self._backbone.collate(items), self._targets[chosen], self.weight[chosen])
+        return Batch(self._backbone.collate(items), self._targets[chosen], self.weight[chosen], chosen)
 
 
 class InBatches(Protocol):

@@ -10,8 +10,13 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from graft.data import Task
+from graft import importance
+from graft.backbones import Embedding
+from graft.data import Domain, Task
+from graft.errors import DataError
 from graft.heads.training_set import apply_scaling, location_and_scale
+from graft.techniques.labelled import Labelled
+from graft.techniques.technique import label_table, labelled_rows, numbers, task_labels
 
 # A labelled target example counts as much as this many of the source at most.
 _MOST = 20.0
@@ -82,11 +87,7 @@ class Problem:
         return replace(self, weight=self.weight * np.maximum(weight, _LEAST))
 
     def fit_head(self, source: Any, target: Any) -> Any:
-        r"""Return a head fitted on the source and on what is labelled of the target.
-
-        Labelled target examples count :math:`\sqrt{n_s / m}` times a source example, at most 20 times: more the rarer
-        they are, without leaving the model to a handful. (Ben-David et al., 2010, section 5, show that the best weights
-        lie between minimising the error on the target's few examples alone and on all examples alike.)
+        """Return a head fitted on the source and on what is labelled of the target; see `known_share`.
 
         Parameters
         ----------
@@ -97,7 +98,7 @@ class Problem:
         """
         features, targets, weight, groups = source, self.targets, self.weight, self.groups
         if len(self.known):
-            share = min(np.sqrt(len(weight) / len(self.known)), _MOST) * weight.mean()
+            share = known_share(len(weight), len(self.known)) * weight.mean()
             own = target[self.known]
             features = stacked(features, own)
             targets = np.concatenate([targets, self.known_targets])
@@ -107,6 +108,84 @@ class Problem:
                 codes = np.unique(groups, return_inverse=True)[1]
                 groups = np.concatenate([codes, codes.max() + 1 + np.arange(len(self.known))])
         return self.new_head().fit(features, targets, sample_weight=weight, groups=groups)
+
+
+def problem_of(
+    found: Labelled, there: Embedding, goal: Domain, new_head: Callable[[], Any], random_state: int
+) -> Problem:
+    """Return what is to be adapted.
+
+    Parameters
+    ----------
+    found : Labelled
+        The source, with features.
+    there : Embedding
+        The target's features.
+    goal : Domain
+        The target; what it has of labels.
+    new_head : callable
+        Returns an unfitted head.
+    random_state : int
+        Decides whatever a method draws.
+
+    Raises
+    ------
+    DataError
+        If the features of both are not equally long, or a label of the target cannot be used.
+    """
+    source, target = found.features, there.features
+    if source.shape[1] != target.shape[1]:
+        raise DataError(
+            "target",
+            expected=f"{source.shape[1]} values in each vector, as in the source",
+            found=str(target.shape[1]),
+            remedy="Pass the same columns for both domains.",
+        )
+    known, labels = np.array([], np.intp), found.targets[:0]
+    if goal.labels is not None:
+        given_labels = task_labels(found.task, goal.labels)[there.rows]
+        known = np.flatnonzero(labelled_rows(given_labels))
+        to_targets = {"regression": numbers, "multilabel": label_table}.get(found.task.kind, np.asarray)
+        labels = to_targets(given_labels[known])
+    return Problem(
+        task=found.task,
+        source=source,
+        targets=found.targets,
+        weight=np.ones(len(found.rows)) if found.sample_weight is None else found.sample_weight.astype(np.float64),
+        groups=found.groups,
+        target=target,
+        known=known,
+        known_targets=labels.astype(found.targets.dtype) if len(known) else labels,
+        new_head=new_head,
+        random_state=random_state,
+    )
+
+
+def known_share(source: int, known: int) -> float:
+    r"""Return how many source examples a labelled target example counts as: :math:`\sqrt{n_s / m}`, at most 20.
+
+    More the rarer they are, without leaving the model to a handful. (Ben-David et al., 2010, section 5, show that the
+    best weights lie between minimising the error on the target's few examples alone and on all examples alike.)
+
+    Parameters
+    ----------
+    source : int
+        n_s, the source's examples.
+    known : int
+        m, the labelled ones of the target.
+    """
+    return float(min(np.sqrt(source / known), _MOST))
+
+
+def weighted_domains(problem: Problem, domains: np.ndarray) -> tuple[Problem, dict[str, float]]:
+    """Return the problem with the weights of its source domains (n_s,), each by its mean density ratio, and these."""
+    ratio = importance.method("classifier")(problem.source, problem.target).sample_weight
+    names, codes = np.unique(domains, return_inverse=True)
+    means = np.bincount(codes, ratio) / np.bincount(codes)
+    weight = means[codes]
+    weight = weight / weight.mean()
+    shares = dict(zip(names.astype(str).tolist(), (means / means.sum()).tolist(), strict=True))
+    return problem.weighted(weight), shares
 
 
 def stacked(upper: Any, lower: Any) -> Any:
