@@ -192,16 +192,16 @@ def _classes_explain(
     # would repeat rows, which tests take for news.
     draws = np.random.default_rng(random_state)
     order = content_ranks(pair.given_source)
-    chance = draws.random(int(order.max()) + 1)[order]
-    kept = chance < weight / weight.max()
+    chances = draws.random((2, int(order.max()) + 1))[:, order]
+    kept = chances[0] < weight / weight.max()
     if kept.sum() < _LEAST_KEPT:
         return False
     if auc_of(pair.part(kept), random_state=random_state).p_value < _LEVEL / 2:
         return False
     # As few rows drawn without regard to class must still show the shift, else nothing was explained: with fewer rows
     # every test sees less.
-    alike = np.argsort(chance[::-1], kind="stable")[: kept.sum()]
-    return _tests(pair.part(np.isin(np.arange(len(kept)), alike)), permutations, random_state)[2]
+    alike = np.argsort(chances[1], kind="stable")[: kept.sum()]
+    return _tests(pair.part(np.sort(alike)), permutations, random_state)[2]
 
 
 def _shares_p_value(source_probabilities: Any, target_probabilities: Any) -> float:

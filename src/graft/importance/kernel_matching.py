@@ -14,7 +14,7 @@ from graft.importance.box_budget import BoxBudget, Quadratic, minimize
 from graft.importance.domain_pair import DomainPair, domain_pair, median_distance, squared_norms
 from graft.importance.weights import Weights, weights_of
 
-_BLOCK = 256  # rows of the kernel at a time, which a core's cache can hold
+_BLOCK = 128  # rows of the kernel at a time, which a core's cache can hold
 # Single precision holds the exponents to 1e-4 up to this squared norm in bandwidths, and the solution to 1e-6 with
 # such a ridge; what is farther, or asked for more exactly, is computed in double.
 _SINGLE_REACH = 500.0
