@@ -11,6 +11,7 @@ import torch
 from graft._checks import number
 from graft.balancing.aggregator import WeightedAggregator
 from graft.balancing.gramian import Inner
+from graft.balancing.quadratic import no_common_direction
 
 
 @final
@@ -56,7 +57,7 @@ class NashMTL(WeightedAggregator):
         alive = products.alive
         lengths = np.zeros(products.count)
         lengths[alive] = fair_lengths(
-            products.cosines[np.ix_(alive, alive)], np.ones(alive.sum()), power=1.0, ridge=products.ridge
+            products.cosines[np.ix_(alive, alive)], np.zeros(alive.sum()), power=1.0, ridge=products.ridge
         )
         norm = float(np.sqrt(max(0.0, lengths @ products.cosines @ lengths)))
         return products.per_length(lengths) / products.scale * min(1.0, self.max_norm / norm if norm > 0 else 1.0)
@@ -98,58 +99,48 @@ class FairGrad(WeightedAggregator):
         lengths = np.zeros(products.count)
         lengths[alive] = fair_lengths(
             products.cosines[np.ix_(alive, alive)],
-            products.norms[alive] ** (power - 1),
+            (power - 1) * np.log(products.norms[alive]),
             power=power,
             ridge=products.ridge,
         )
         return products.per_length(lengths) * products.scale ** (-2 / (1 + power))
 
 
-def fair_lengths(cosines: np.ndarray, gains: np.ndarray, *, power: float, ridge: float) -> np.ndarray:
+def fair_lengths(cosines: np.ndarray, log_gains: np.ndarray, *, power: float, ridge: float) -> np.ndarray:
     r"""Return the solution x > 0 of :math:`C x = b x^{-p}`.
 
     It is the minimum of the convex function :math:`\tfrac12 x^\top C x - \sum_i b_i \int x_i^{-p}`, found by Newton
-    steps, damped so that x stays positive and the function falls.
+    steps that change no :math:`x_i` by a larger share than the curvature of its term allows.
 
     Parameters
     ----------
     cosines : ndarray of shape (K, K)
         C, positive semi-definite.
-    ridge : float
-        What may be added to its diagonal.
-    gains : ndarray of shape (K,)
-        b > 0.
+    log_gains : ndarray of shape (K,)
+        log b.
     power : float
         p > 0.
+    ridge : float
+        What may be added to the diagonal of C.
+
     Returns
     -------
     ndarray of shape (K,)
-        x; zeros where no combination has a positive product with every vector, so that only what was added to the
-        diagonal of C for the sake of rounding keeps x finite.
+        x; zeros where no combination has a positive product with every vector, to the precision of the ridge.
     """
-
-    exact = cosines
-    cosines = exact + ridge * np.eye(len(exact))
-
-    def value(x: np.ndarray) -> float:
-        barrier = np.log(x) if power == 1 else x ** (1 - power) / (1 - power)
-        return float(x @ cosines @ x / 2 - gains @ barrier)
-
-    x = gains ** (1 / (1 + power))
-    for _ in range(200):
-        pull = gains * x**-power
-        gradient = cosines @ x - pull
-        if np.abs(gradient).max(initial=0.0) <= 1e-13 * np.abs(pull).max(initial=0.0):
+    if no_common_direction(cosines, ridge=ridge):
+        return np.zeros(len(cosines))
+    definite = cosines + ridge * np.eye(len(cosines))
+    logs = log_gains / (1 + power)
+    for _ in range(1000):
+        x, pull = np.exp(logs), np.exp(log_gains - power * logs)
+        gradient = definite @ x - pull
+        precision = 1e-12 * pull + 1e-15 * (np.abs(definite) @ x)
+        if (np.abs(gradient) <= precision).all():
             break
-        # In relative steps x (1 + r): the Hessian is then of one scale for all tasks.
-        hessian = x[:, None] * cosines * x + np.diag(power * pull * x)
-        relative = np.linalg.solve(hessian, -gradient * x)
-        decrease = float(-(gradient * x) @ relative)
-        step = min(1.0, 0.9 / max(1e-300, float(-relative.min(initial=0.0))))
-        now = value(x)
-        while step > 1e-10 and value(x * (1 + step * relative)) > now - 0.25 * step * decrease + 1e-15 * abs(now):
-            step /= 2
-        x = x * (1 + step * relative)
-        if decrease <= 1e-26 * abs(now):
-            break
-    return x if (exact @ x > 0.5 * gains * x**-power).all() else np.zeros_like(x)
+        # For relative changes of x, each equation in units of its own pull: all of one scale.
+        system = definite * (x / pull[:, None]) + power * np.eye(len(x))
+        relative = np.linalg.solve(system, -gradient / pull)
+        largest = float(np.abs(relative).max())
+        logs = logs + np.log1p(relative * min(1.0, 0.9 / (1 + power) / largest))
+    return np.exp(logs)

@@ -11,7 +11,7 @@ import torch
 from graft._checks import number
 from graft.balancing.aggregator import WeightedAggregator
 from graft.balancing.gramian import Inner
-from graft.balancing.quadratic import dual_cone_weights, min_norm_weights, nonnegative_minimum
+from graft.balancing.quadratic import dual_cone_weights, no_common_direction, nonnegative_minimum
 
 
 @final
@@ -130,9 +130,7 @@ def _held_lengths(
     definite = cosines + ridge * np.eye(len(cosines))
     ratios = norms.min() / norms
     low, high = float((gains / ratios).min()), min(ceiling, radius + length)
-    worst = min_norm_weights(cosines, ridge=ridge)
-    if worst @ cosines @ worst <= 10 * len(cosines) * ridge:
-        # No direction serves all.
+    if no_common_direction(cosines, ridge=ridge):
         high = min(high, 0.0)
     best = np.zeros(len(norms))
     level = 0.0 if low < 0 <= high else (low + high) / 2

@@ -127,3 +127,11 @@ def dual_cone_weights(cosines: np.ndarray, preferences: np.ndarray) -> np.ndarra
     """
     preferences = np.atleast_2d(preferences)
     return preferences + nonnegative_minimum(cosines, -preferences @ cosines)
+
+
+def no_common_direction(cosines: np.ndarray, *, ridge: float) -> bool:
+    """Return whether no direction has a positive product with every vector: their hull contains zero, to rounding."""
+    if len(cosines) == 0:
+        return True
+    weights = min_norm_weights(cosines, ridge=ridge)
+    return bool(weights @ cosines @ weights <= 10 * len(cosines) * ridge)
