@@ -123,7 +123,7 @@ def flattening(
     Raises
     ------
     DataError
-        If there is not one loss for each source example, or no example has one under every exponent.
+        If there is not one loss for each source example.
     RequestError
         If an option is out of range.
 
@@ -169,12 +169,7 @@ def flattening(
     known = np.isfinite(table).all(axis=1)
     weight = weights.tempered(validation_share).sample_weight * known
     if not weight.any():
-        raise DataError(
-            "held_out_losses",
-            expected="examples of the target's kind with a loss under every exponent",
-            found=f"{int(known.sum())} examples with finite losses, none of them with a weight",
-            remedy="Return the losses of cross-validated predictions.",
-        )
+        return Flattening(0.0, plain, (), "no weighted example could be held out under every exponent")
     table = np.where(known[:, None], table, 0.0)
     share_of = weight / weight.sum()
     risks = share_of @ table
