@@ -87,6 +87,18 @@ def test_some_labels_in_a_table_are_used(tmp_path, capsys):
     assert json.loads(out)["adaptation"]["target"] == {"examples": 60, "labelled": 10, "left_out": 0}
 
 
+def test_the_network_itself_is_adapted(folders, tmp_path, capsys):
+    words = ("--backbone", "test_efficientnet", "--from-scratch", "--image-size", "32", "--epochs", "1")
+    out = fitted(
+        *(capsys, folders / "scan", "--target", folders / "field", "--method", "dann", *words),
+        *("--out", tmp_path / "run"),
+    )
+    assert "Method: dann." in out
+    assert "Trained" in out
+    assert (tmp_path / "run" / "training.svg").is_file()
+    assert main(["evaluate", str(tmp_path / "run"), str(folders / "field"), "--json"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -96,7 +108,8 @@ def test_some_labels_in_a_table_are_used(tmp_path, capsys):
         (["--technique", "fine-tuning", "--target", "field"], "--target"),
         (["--target", "nowhere"], "nowhere"),
         (["--target", "field", "--head", "logistik"], "'logistic'"),
-        (["--target", "field", "--epochs", "3"], "--epochs"),
+        (["--target", "field", "--epochs", "3"], "epochs"),
+        (["--target", "field", "--method", "mcc", "--mixup", "0.2"], "--mixup"),
     ],
 )
 def test_what_does_not_fit_is_named(words, named, folders, tmp_path, capsys):

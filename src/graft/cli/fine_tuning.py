@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from graft.cli.options import as_number
 from graft.errors import RequestError
 
-_PANEL = "Fine-tuning (--technique fine-tuning)"
+_PANEL = "Training (--technique fine-tuning, or a --method that trains the network)"
 
 Train = Annotated[
     str,
@@ -75,34 +75,31 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 _CALLED = {"pretrained": "--from-scratch"}
 
 
-def refuse_fine_tuning(given: Mapping[str, Any], technique: str) -> None:
-    """Refuse options of fine-tuning beside another technique.
-
-    Parameters
-    ----------
-    given : mapping
-        Options of `graft.FineTuning` by name, those that were not given with their defaults.
-    technique : str
-        The other one.
-
-    Raises
-    ------
-    RequestError
-        If one of them was given.
-    """
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options of `graft.FineTuning`, by name, that are not what they are by default."""
     from inspect import signature
 
     from graft.techniques import FineTuning
 
     defaults = {name: option.default for name, option in signature(FineTuning).parameters.items()}
-    for name, value in given.items():
-        if value != defaults[name]:
-            raise RequestError(
-                _CALLED.get(name, f"--{name.replace('_', '-')}"),
-                expected="--technique fine-tuning beside it",
-                found=f"--technique {technique}",
-                remedy="Add --technique fine-tuning, or leave the option out.",
-            )
+    return {name: value for name, value in options.items() if value != defaults[name]}
+
+
+def refuse_training(given: Collection[str], technique: str) -> None:
+    """Refuse options of a training beside a technique that does not take them.
+
+    Raises
+    ------
+    RequestError
+        If one was given.
+    """
+    for name in given:
+        raise RequestError(
+            _CALLED.get(name, f"--{name.replace('_', '-')}"),
+            expected="--technique fine-tuning beside it",
+            found=f"--technique {technique}",
+            remedy="Add --technique fine-tuning, or leave the option out.",
+        )
 
 
 def number_or_word(option: str, text: str, *words: str) -> str | float:

@@ -34,8 +34,9 @@ from graft.cli.fine_tuning import (
     Resume,
     Strength,
     Train,
+    given_options,
     number_or_word,
-    refuse_fine_tuning,
+    refuse_training,
 )
 from graft.cli.options import (
     Data,
@@ -111,10 +112,13 @@ def fit(
 
     Given splits are kept: the model is fitted on train, and measured on val and test where there are such.
     """
+    from inspect import signature
+
     from graft._checks import one_of
     from graft.data import check_classes, class_order, infer_task
     from graft.persistence import check_destination
     from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, Technique
+    from graft.techniques.adaptation import NETWORK_METHODS
 
     one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE])
     technique = chosen_technique(technique, target, method)
@@ -135,8 +139,10 @@ def fit(
         "log_folder": log_folder,
         "resume": resume,
     }
+    own = given_options({**tuning, "pretrained": not scratch})
     if technique != "fine-tuning":
-        refuse_fine_tuning({**tuning, "pretrained": not scratch}, technique)
+        taken = signature(DomainAdaptation).parameters if technique == TECHNIQUE else {}
+        refuse_training([name for name in own if name not in taken], technique)
     if technique == "fine-tuning" and head != "auto":
         raise RequestError(
             "--head",
@@ -181,9 +187,10 @@ def fit(
         "random_state": seed,
     }
     model: Technique
+    start = network.name if scratch and network is not None else network
     if technique == "fine-tuning":
         model = FineTuning(
-            network.name if scratch and network is not None else network,
+            start,
             pretrained=not scratch,
             image_size=image_size if scratch else None,
             views=views,
@@ -193,7 +200,10 @@ def fit(
         )
         model.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
     elif technique == TECHNIQUE:
-        model = DomainAdaptation(network, head=head, method=method, budget=budget, **common)
+        kept: dict[str, Any] = {"checkpoints": f"{out.rstrip('/')}.checkpoints"} if method in NETWORK_METHODS else {}
+        if scratch:
+            kept["image_size"] = image_size
+        model = DomainAdaptation(start, head=head, method=method, budget=budget, views=views, **kept, **own, **common)
         model.fit(learning.inputs, learning.labels, groups=learning.groups, target=there)
     else:
         model = FeatureExtraction(network, head=head, views=1 if views is None else views, **common)
@@ -222,7 +232,7 @@ def _summary(model: Any, run: str, measured: dict[str, Any]) -> dict[str, Any]:
         "selection": getattr(model.head_, "selection_", None),
         "task": model.task_.kind,
         "classes": list(model.task_.classes),
-        "training": model.training_ and {key: model.training_[key] for key in _TOLD},
+        "training": model.training_ and {key: model.training_.get(key) for key in _TOLD},
         "adaptation": model.adaptation_,
         "seconds": model.seconds_,
         **{name: None if found is None else found.to_dict() for name, found in measured.items()},
@@ -281,6 +291,8 @@ def _training_lines(training: dict[str, Any]) -> list[str]:
     ]
     if training["skipped"]:
         lines.append(f"{counted(training['skipped'], 'step')} left out, because the loss was not finite.")
+    if "verdict" not in training:
+        return lines
     verdict = training["verdict"]
     if verdict is None:
         return [*lines, "Served: the network from random weights; there is no probe to compare it with."]
