@@ -29,7 +29,7 @@ from graft.techniques.adaptation.methods import (
     require_task,
 )
 from graft.techniques.adaptation.problem import Problem, problem_of, weighted_domains
-from graft.techniques.adaptation.through_network import NETWORK_METHODS, adapt_network, require_usable
+from graft.techniques.adaptation.through_network import NETWORK_METHODS, adapt_network, require_alone, require_usable
 from graft.techniques.adaptation.tournament import BASELINE, tournament
 from graft.techniques.choosing import calibrated
 from graft.techniques.labelled import Labelled, embedded, given
@@ -96,8 +96,7 @@ class DomainAdaptation(Technique):
     head : str or head
         As in `FeatureExtraction`; ``"auto"`` picks by cross-validation on the source.
     task, label_names, layer, pooling, class_weight, calibrate, strict, batch_size, device, precision, store
-        As in `FeatureExtraction`.
-        Through the network, `batch_size` is that of a step, half of each domain; None: 64.
+        As in `FeatureExtraction`. Through the network, `batch_size` is that of a step, half of each domain; None: 64.
     budget : float or None
         With ``method="auto"``: seconds after which no further method begins.
     pretrained, train, image_size, epochs, learning_rate, layer_decay, weight_decay, augment, views, batch_norm, average
@@ -121,9 +120,8 @@ class DomainAdaptation(Technique):
     training_ : dict or None
         Through the network, how the training went, as in `FineTuning`; ``stages`` says how many steps each part took.
     adaptation_ : dict
-        ``"method"``; ``"shift"``, whether there is one and of which kind, with the weights' diagnostics, as features
-        of the network that is not trained yet show it; with
-        ``method="auto"`` the ``"tournament"``: every candidate's scores, the choice, the reason, warnings.
+        ``"method"``; ``"shift"``, whether there is one and of which kind, with the weights' diagnostics, on features
+        before any training; with ``method="auto"`` the ``"tournament"``: scores, the choice, the reason, warnings.
 
     Raises
     ------
@@ -308,27 +306,21 @@ class DomainAdaptation(Technique):
 
     def _check_options(self) -> None:
         """Refuse what cannot be used, before the network runs."""
-        known, others = signature(type(self)).parameters, FEATURE_METHODS if self._trains else NETWORK_METHODS
-        for name in _ON_FEATURES if self._trains else _THROUGH_NETWORK:
-            if getattr(self, name) is not known[name].default and getattr(self, name) != known[name].default:
-                ways = ("one that works on features", "one that trains the network")
-                raise RequestError(
-                    name,
-                    expected=f"a method beside it that is {ways[not self._trains]}",
-                    found=f"method={self.method if isinstance(self.method, str) else type(self.method).__name__!r}",
-                    remedy=f"Leave it out, or name one of {', '.join(others)}.",
-                )
+        if not isinstance(self.method, Alignment | AdaptationLoss):
+            one_of("method", self.method, ("auto", *FEATURE_METHODS, *NETWORK_METHODS))
+        plain, apart = signature(type(self)).parameters, _ON_FEATURES if self._trains else _THROUGH_NETWORK
+        found = {name: getattr(self, name) for name in apart if getattr(self, name) != plain[name].default}
         if self._trains:
+            require_alone(found, self.method, FEATURE_METHODS, "works on features")
             self._settings()
             number("validation", self.validation, low=0, high=0.9)
             if isinstance(self.class_weight, str):
                 one_of("class_weight", self.class_weight, ["balanced"])
             require_folder(self.checkpoints, resume=self.resume)
             return
+        require_alone(found, self.method, NETWORK_METHODS, "trains the network")
         if isinstance(self.head, str):
             one_of("head", self.head, dict.fromkeys(name for heads in HEADS.values() for name in heads))
-        if not isinstance(self.method, Alignment):
-            one_of("method", self.method, ("auto", *FEATURE_METHODS, *NETWORK_METHODS))
         if self.budget is not None:
             number("budget", self.budget, low=0)
 
@@ -419,7 +411,7 @@ class DomainAdaptation(Technique):
         head.fit(adapted.features[~both.target], source.targets)
         self.backbone_ = adapted.backbone
         self.head_ = AdaptedHead(None, head, random_state=self._seed).fit(adapted.features[both.target])
-        self.training_ = {**adapted.to_dict(), "cached": "", "served": "adapted"}
+        self.training_ = {**adapted.to_dict(), "served": "adapted"}
         told["method"] = self.method if isinstance(self.method, str) else type(self.method).__name__
         weights = method("classifier")(problem.source, problem.target)
         told["weights"], told["shift"] = None, diagnose(weights, problem.source, problem.target).to_dict()

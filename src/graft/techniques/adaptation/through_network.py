@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +79,7 @@ class AdaptedNetwork:
             "parts": max(one["parts"] for one in told),
             "stages": {name: one["steps"] for name, one in zip(self.runs, told, strict=True)},
             "trained_parameters": max(run.trained_parameters for run in self.runs.values()),
+            "cached": next(iter(self.runs.values())).cached,
         }
 
 
@@ -95,6 +96,34 @@ def tasks_of(method: str | AdaptationLoss) -> tuple[str, ...]:
     if loss is not None:
         return loss.tasks
     return alignment.DANN.tasks if method == "adabn" else ("classification",)
+
+
+def require_alone(options: Mapping[str, Any], method: Any, others: Sequence[str], what: str) -> None:
+    """Refuse options that mean something beside other methods alone.
+
+    Parameters
+    ----------
+    options : mapping
+        Those that were given.
+    method : object
+        The method beside which they were.
+    others : sequence of str
+        Methods beside which they may stand.
+    what : str
+        What those do.
+
+    Raises
+    ------
+    RequestError
+        If there are any.
+    """
+    for name, value in options.items():
+        raise RequestError(
+            name,
+            expected=f"a method beside it that {what}",
+            found=f"{name}={value!r} beside method={method if isinstance(method, str) else type(method).__name__!r}",
+            remedy=f"Leave it out, or name one of {', '.join(others)}.",
+        )
 
 
 def require_usable(method: str | AdaptationLoss, kind: str, backbone: Backbone) -> None:
