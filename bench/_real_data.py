@@ -60,6 +60,27 @@ def phishing() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :-1], np.where(table[:, -1] > 0, "legitimate", "phishing")
 
 
+def school() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (27 features, exam scores, schools) of 15,362 pupils of 139 schools."""
+    from scipy.io import loadmat
+
+    contents = loadmat(DATA / "school" / "school.mat")
+    tables, scores = contents["X"].ravel(), contents["Y"].ravel()
+    schools = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
+    # The last column is 1 throughout.
+    return np.vstack(tables)[:, :-1].astype(np.float64), np.vstack(scores).ravel().astype(np.float64), schools
+
+
+def reviews(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (texts, whether favourable, domains) of reviews of 16 domains: train 25,380, test 6,400."""
+    found = []
+    for path in sorted((DATA / "fdu_mtl").glob(f"*.task.{split}")):
+        lines = path.read_text(encoding="latin-1").split("\n")
+        found += [(*line.split("\t", 1), path.name.split(".")[0]) for line in lines if "\t" in line]
+    labels, texts, domains = zip(*found, strict=True)
+    return np.array(texts, dtype=object), np.array(labels) == "1", np.array(domains)
+
+
 def few_shot(labels: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of k examples of each class, drawn from `seed`, and all other rows."""
     draws = np.random.default_rng(seed)

@@ -1,0 +1,445 @@
+r"""Logistic regression for many tasks that mean the same thing: a common part, and an own part for each task.
+
+The rows of a task are kept together with the columns that occur in them. A task's logits are then one product with the
+sum of both parts, and one product backwards gives the gradient of both: the cost is that of one model, not of one with
+T + 1 times the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logsumexp
+from sklearn.base import BaseEstimator
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from graft._checks import integer, number
+from graft.errors import DataError, RequestError
+from graft.sharing.task_column import places_of, task_places
+
+COMMON = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+RATIOS = (0.3, 1.0, 3.0, 10.0, 30.0, 1000.0)
+INTERCEPTS = (1.0, 10.0, 100.0, 1000.0)
+# Differences of held-out log-loss (nats) that are not worth another fit are far above what these leave.
+_NAMES = ("common", "ratio", "own_intercept")
+_SEARCH_TOLERANCE = 3e-3
+_FINAL_TOLERANCE = 1e-6
+
+
+@final
+class CommonAndOwnLogistic(BaseEstimator):
+    r"""Logistic regression of many tasks with the same classes: a common part and an own part for each task.
+
+    .. math:: \sum_i w_i \log \bigl(1 + e^{-y_i f_i}\bigr) + \tfrac{\lambda_0}{2} \lVert w \rVert^2
+        + \tfrac{r \lambda_0}{2} \sum_t \lVert v_t \rVert^2 + \tfrac{\lambda_b}{2} \sum_t b_t^2, \qquad
+        f_i = x_i^T (w + v_{t_i}) + b + b_{t_i}
+
+    is least; with more than two classes the first term is the cross-entropy of a softmax. Large r and λ_b are one model
+    for all tasks, a small r is one for each alone. The three are chosen by cross-validated log-loss, one after another
+    over their grids until none improves; the log-loss is taken at its best temperature, which `predict_proba` then
+    uses: otherwise weak penalties would be favoured for being sure, not for being right.
+
+    Parameters
+    ----------
+    common : float or sequence of float
+        λ₀ to choose from; one number fixes it.
+    ratio : float or sequence of float
+        r to choose from.
+    own_intercept : float or sequence of float
+        λ_b to choose from: how alike the tasks' proportions of classes are.
+    folds : int
+        Parts of each task that are left out in turn.
+    random_state : int
+        Another number deals other folds.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+    tasks_ : ndarray (T,)
+        The tasks, sorted.
+    coef_ : ndarray (T, d, outputs)
+        w + v; outputs is 1 for two classes and K for more.
+    intercept_ : ndarray (T, outputs)
+        b + b_t.
+    common_coef_, common_intercept_ : ndarray (d, outputs), (outputs,)
+        w and b: what a task that was never seen is predicted with.
+    strengths_ : dict
+        The chosen λ₀, r and λ_b.
+    temperature_ : float
+        What `predict_proba` divides the logits by; 1 where nothing was chosen.
+    selection_ : list of dict
+        Every combination that was tried, with its cross-validated log-loss (nats).
+
+    References
+    ----------
+    Evgeniou and Pontil (2004), Regularized Multi-Task Learning, section 2. Daumé (2007), Frustratingly Easy Domain
+    Adaptation, section 3; Finkel and Manning (2009), Hierarchical Bayesian Domain Adaptation, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from graft.sharing import CommonAndOwnLogistic
+    >>> draws = np.random.default_rng(0)
+    >>> X, tasks = draws.normal(size=(200, 2)), np.repeat(["a", "b"], 100)
+    >>> y = np.where(X[:, 0] + np.where(tasks == "a", 1, -1) * X[:, 1] > 0, "good", "bad")
+    >>> model = CommonAndOwnLogistic().fit(X, y, tasks=tasks)
+    >>> model.predict([[0.0, 1.0], [0.0, 1.0]], tasks=["a", "b"]).tolist()
+    ['good', 'bad']
+    """
+
+    def __init__(
+        self,
+        *,
+        common: float | Sequence[float] = COMMON,
+        ratio: float | Sequence[float] = RATIOS,
+        own_intercept: float | Sequence[float] = INTERCEPTS,
+        folds: int = 5,
+        random_state: int = 0,
+    ) -> None:
+        self.common = common
+        self.ratio = ratio
+        self.own_intercept = own_intercept
+        self.folds = folds
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, tasks: Any, sample_weight: Any = None) -> Self:
+        """Fit all tasks.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, d)
+            Features, of norms near 1: they are taken as they are.
+        y : array (n,)
+            Classes.
+        tasks : array (n,)
+            The task of each example: names or numbers.
+        sample_weight : array (n,), optional
+            w.
+
+        Raises
+        ------
+        DataError
+            If there is one class alone, or `tasks` does not fit X or has missing values.
+        RequestError
+            If an option is out of range.
+        """
+        grids = [_grid(name, getattr(self, name)) for name in _NAMES]
+        folds = integer("folds", self.folds, low=2)
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
+        check_classification_targets(y)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(
+                "y", expected="two classes or more", found=repr(self.classes_.tolist()), remedy="Label another class."
+            )
+        self.tasks_, places = task_places(tasks, X.shape[0])
+        problem = _Problem.of(X, codes, len(self.classes_), weight, places, len(self.tasks_))
+        choice = _Choice([grid[0] for grid in grids], 1.0, None, [])
+        if any(len(grid) > 1 for grid in grids):
+            dealt = _dealt(places, folds, integer("random_state", self.random_state, low=0))
+            choice = _search(problem, grids, dealt)
+        chosen, self.temperature_, self.selection_ = choice.strengths, choice.temperature, choice.tried
+        solved, _ = _solve(problem, problem.penalty(*chosen), problem.weight[:, None], choice.start, _FINAL_TOLERANCE)
+        parameters = solved[:, 0]
+        self.strengths_ = dict(zip(_NAMES, chosen, strict=True))
+        self.common_coef_, self.common_intercept_ = parameters[: X.shape[1]].copy(), parameters[X.shape[1]].copy()
+        self.coef_ = np.stack([self.common_coef_] * len(self.tasks_))
+        self.intercept_ = np.stack([self.common_intercept_] * len(self.tasks_))
+        for place, block in enumerate(problem.blocks):
+            self.coef_[place, block.columns] += parameters[block.own]
+            self.intercept_[place] += parameters[block.own_intercept]
+        return self
+
+    def decision_function(self, X: Any, tasks: Any = None) -> np.ndarray:
+        """Return the logits, (n,) for two classes, (n, K) for more; arguments as in `predict`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=np.float64)
+        places = places_of(tasks, self.tasks_, X.shape[0])
+        logits = np.empty((X.shape[0], self.common_coef_.shape[1]))
+        for place in np.unique(places):
+            rows = np.flatnonzero(places == place)
+            known = place < len(self.tasks_)
+            coefficients = self.coef_[place] if known else self.common_coef_
+            intercept = self.intercept_[place] if known else self.common_intercept_
+            logits[rows] = np.asarray(X[rows] @ coefficients) + intercept
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    def predict_proba(self, X: Any, tasks: Any = None) -> np.ndarray:
+        """Return probabilities (n, K); arguments as in `predict`."""
+        logits = self.decision_function(X, tasks) / self.temperature_
+        if logits.ndim == 1:
+            return np.column_stack([expit(-logits), expit(logits)])
+        return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+
+    def predict(self, X: Any, tasks: Any = None) -> np.ndarray:
+        """Return the class of each input (n,).
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, d)
+            Features.
+        tasks : array (n,), optional
+            The task of each; one that was never seen, and all without `tasks`, get the common part.
+        """
+        logits = self.decision_function(X, tasks)
+        return self.classes_[(logits > 0).astype(int) if logits.ndim == 1 else logits.argmax(axis=1)]
+
+    def score(self, X: Any, y: Any, tasks: Any = None) -> float:
+        """Return the accuracy over all examples."""
+        return float(np.mean(self.predict(X, tasks) == np.asarray(y)))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The rows of one task, with the columns that occur in them, and where its own parameters stand."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    design: Any
+    transposed: Any
+    own: slice
+    own_intercept: int
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The parameters (p,) of an output are: w (d), b, then for each task v_t (its columns) and b_t."""
+
+    blocks: list[_Block]
+    indicator: np.ndarray
+    weight: np.ndarray
+    features: int
+    count: int
+
+    @staticmethod
+    def of(X: Any, codes: np.ndarray, classes: int, weight: np.ndarray, places: np.ndarray, tasks: int) -> _Problem:
+        blocks, at = [], X.shape[1] + 1
+        for place in range(tasks):
+            rows = np.flatnonzero(places == place)
+            part = X[rows]
+            columns = np.arange(X.shape[1])
+            if sparse.issparse(part):
+                columns = np.unique(part.indices)
+                part = part[:, columns].tocsr()
+            own = slice(at, at + len(columns))
+            transposed = part.T.tocsr() if sparse.issparse(part) else part.T
+            blocks.append(_Block(rows, columns, part, transposed, own, own.stop))
+            at = own.stop + 1
+        indicator = (codes == 1)[:, None] if classes == 2 else codes[:, None] == np.arange(classes)
+        return _Problem(blocks, indicator.astype(np.float64), weight, X.shape[1], at)
+
+    def penalty(self, common: float, ratio: float, own_intercept: float) -> np.ndarray:
+        """Return the penalty of each parameter (p,)."""
+        penalty = np.full(self.count, common * ratio)
+        penalty[: self.features] = common
+        # The common intercept is free but for what keeps it finite.
+        penalty[self.features] = 1e-6
+        penalty[[block.own_intercept for block in self.blocks]] = own_intercept
+        return penalty
+
+    def images(self, parameters: np.ndarray) -> np.ndarray:
+        """Return the logits (n, m) of m sets of parameters (p, m)."""
+        found = np.empty((len(self.indicator), parameters.shape[1]))
+        for block in self.blocks:
+            both = parameters[block.columns] + parameters[block.own]
+            found[block.rows] = block.design @ both
+            found[block.rows] += parameters[self.features] + parameters[block.own_intercept]
+        return found
+
+    def pulled_back(self, slopes: np.ndarray, *, squares: bool = False) -> np.ndarray:
+        """Return the transposed map (p, m) of (n, m); with `squares`, that of the squared entries."""
+        found = np.zeros((self.count, slopes.shape[1]))
+        for block in self.blocks:
+            own = slopes[block.rows]
+            design = block.transposed
+            if squares:
+                design = design.multiply(design).tocsr() if sparse.issparse(design) else np.square(design)
+            found[block.own] = design @ own
+            found[block.own_intercept] = own.sum(axis=0)
+            found[block.columns] += found[block.own]
+            found[self.features] += found[block.own_intercept]
+        return found
+
+    def losses(self, logits: np.ndarray) -> np.ndarray:
+        """Return the log-loss of each example (n, sets), in nats, of logits (n, sets, outputs)."""
+        if logits.shape[2] == 1:
+            return np.logaddexp(0, logits[:, :, 0]) - self.indicator * logits[:, :, 0]
+        return logsumexp(logits, axis=2) - (self.indicator[:, None] * logits).sum(axis=2)
+
+    def calibrated(self, logits: np.ndarray) -> tuple[float, float]:
+        """Return the mean log-loss of logits (n, 1, outputs) at the temperature that makes it least, and that one."""
+
+        def loss(log_temperature: float) -> float:
+            return float(self.weight @ self.losses(logits / np.exp(log_temperature))[:, 0] / self.weight.sum())
+
+        found = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 1e-3})
+        return float(found.fun), float(np.exp(found.x))
+
+
+def _solve(
+    problem: _Problem, penalty: np.ndarray, weight: np.ndarray, start: np.ndarray | None, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return parameters (p, sets, outputs) and logits (n, sets, outputs) of least loss, for sets of weights (n, sets).
+
+    Newton's method, its systems solved by conjugate gradients with a diagonal preconditioner, all sets side by side:
+    one pass over the features serves every one. Done when no set's gradient, in the preconditioner's norm, is larger
+    than `tolerance` times the root of its total weight.
+    """
+    sets, outputs = weight.shape[1], problem.indicator.shape[1]
+    shape = (problem.count, sets, outputs)
+    heavy = penalty[:, None, None]
+
+    def images(values: np.ndarray) -> np.ndarray:
+        return problem.images(values.reshape(problem.count, -1)).reshape(-1, sets, outputs)
+
+    def pulled_back(values: np.ndarray) -> np.ndarray:
+        return problem.pulled_back(values.reshape(len(values), -1)).reshape(shape)
+
+    def dot(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.einsum("psk,psk->s", one, other)
+
+    def loss(logits: np.ndarray, square: np.ndarray) -> np.ndarray:
+        return (weight * problem.losses(logits)).sum(axis=0) + square / 2
+
+    at = np.zeros(shape) if start is None else start.copy()
+    logits = images(at)
+    scale = tolerance * np.sqrt(weight.sum(axis=0))
+    for _ in range(60):
+        if outputs == 1:
+            likely = expit(logits)
+            spread = weight[:, :, None] * likely * (1 - likely)
+        else:
+            likely = np.exp(logits - logsumexp(logits, axis=2, keepdims=True))
+            spread = weight[:, :, None] * likely
+        gradient = pulled_back(weight[:, :, None] * (likely - problem.indicator[:, None])) + heavy * at
+        diagonal = problem.pulled_back(spread.reshape(len(spread), -1), squares=True).reshape(shape) + heavy
+        first = np.sqrt(dot(gradient, gradient / diagonal))
+        if (first <= scale).all():
+            break
+
+        def curvature(values: np.ndarray, spread: np.ndarray = spread, likely: np.ndarray = likely) -> np.ndarray:
+            image = images(values)
+            if outputs > 1:
+                image = image - (likely * image).sum(axis=2, keepdims=True)
+            return pulled_back(spread * image) + heavy * values
+
+        wanted = np.maximum(np.minimum(0.1, np.sqrt(first / np.sqrt(weight.sum(axis=0)))) * first, scale / 3)
+        step = _conjugate_gradients(curvature, -gradient, diagonal, wanted, dot)
+        image = images(step)
+        slope = dot(gradient, step)
+        squares = [dot(one, heavy * other) for one, other in ((at, at), (at, step), (step, step))]
+        before = loss(logits, squares[0])
+        length = np.ones(sets)
+        for _ in range(40):
+            after = loss(
+                logits + length[:, None] * image, squares[0] + 2 * length * squares[1] + length**2 * squares[2]
+            )
+            short = after > before + 1e-4 * length * slope + 1e-12 * np.abs(before)
+            if not short.any():
+                break
+            length = np.where(short, length / 2, length)
+        at += length[:, None] * step
+        logits += length[:, None] * image
+    return at, logits
+
+
+def _conjugate_gradients(
+    curvature: Any, right: np.ndarray, diagonal: np.ndarray, wanted: np.ndarray, dot: Any
+) -> np.ndarray:
+    """Return approximate solutions of one system a set; those that are done rest while others go on."""
+    solution, residual = np.zeros_like(right), right.copy()
+    scaled = residual / diagonal
+    direction = scaled.copy()
+    size = dot(residual, scaled)
+    for _ in range(200):
+        going = np.sqrt(size) > wanted
+        if not going.any():
+            break
+        image = curvature(direction)
+        length = np.where(going, size / np.maximum(dot(direction, image), np.finfo(np.float64).tiny), 0.0)
+        solution += length[:, None] * direction
+        residual -= length[:, None] * image
+        scaled = residual / diagonal
+        new = dot(residual, scaled)
+        direction = scaled + (new / np.maximum(size, np.finfo(np.float64).tiny))[:, None] * direction
+        size = new
+    return solution
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """λ₀, r and λ_b; the temperature; parameters to start from; all that was tried."""
+
+    strengths: list[float]
+    temperature: float
+    start: np.ndarray | None
+    tried: list[dict[str, float]]
+
+
+def _search(problem: _Problem, grids: list[list[float]], fold: np.ndarray) -> _Choice:
+    """Return λ₀, r and λ_b of least cross-validated log-loss."""
+    tried: dict[tuple[int, ...], tuple[float, float]] = {}
+    training = problem.weight[:, None] * (fold[:, None] != np.arange(fold.max() + 1))
+    start: np.ndarray | None = None
+
+    def error(at: tuple[int, ...]) -> float:
+        nonlocal start
+        if at not in tried:
+            penalty = problem.penalty(*(grid[place] for grid, place in zip(grids, at, strict=True)))
+            start, logits = _solve(problem, penalty, training, start, _SEARCH_TOLERANCE)
+            tried[at] = problem.calibrated(logits[np.arange(len(fold)), fold][:, None])
+        return tried[at][0]
+
+    def descend(best: tuple[int, ...], axis: int) -> tuple[int, ...]:
+        """Walk along an axis for as long as the error falls."""
+        for direction in (-1, 1):
+            while 0 <= best[axis] + direction < len(grids[axis]):
+                after = tuple(place + direction * (one == axis) for one, place in enumerate(best))
+                if error(after) >= error(best):
+                    break
+                best = after
+        return best
+
+    best = tuple(len(grid) // 2 for grid in grids)
+    before: tuple[int, ...] = ()
+    while best != before:
+        before = best
+        for axis in range(len(grids)):
+            best = descend(best, axis)
+    listed = [
+        {**{name: grid[place] for name, grid, place in zip(_NAMES, grids, at, strict=True)}, "error": value}
+        for at, (value, _) in tried.items()
+    ]
+    assert start is not None
+    chosen = [grid[place] for grid, place in zip(grids, best, strict=True)]
+    return _Choice(chosen, tried[best][1], start.mean(axis=1, keepdims=True), listed)
+
+
+def _dealt(places: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each example (n,): each task is dealt out evenly.
+
+    Not each class: held-out parts with the proportions of the others would speak for own intercepts that are noise.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(places))
+    fold = np.empty(len(places), dtype=np.intp)
+    fold[shuffled[np.argsort(places[shuffled], kind="stable")]] = np.arange(len(places)) % folds
+    return fold
+
+
+def _grid(name: str, values: Any) -> list[float]:
+    listed = list(values) if isinstance(values, Sequence | np.ndarray) else [values]
+    if not listed:
+        raise RequestError(name, expected="a number, or some to choose from", found="none", remedy=f"Pass {name}=1.0.")
+    return sorted({number(name, value, low=0, open_low=True) for value in listed})
