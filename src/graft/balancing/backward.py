@@ -52,7 +52,8 @@ def balanced_backward(
       time grows with K. The gradients are held, K times the size of the trunk. With ``low_memory`` only their inner
       products are, found column by column from
       :math:`\partial / \partial u_j \langle \nabla_\theta \sum_i u_i \ell_i, g_k \rangle = \langle g_j, g_k \rangle`:
-      about two gradients at a time, and twice the time; the network's operations must be differentiable twice.
+      two gradients at a time whatever K, and about twice the time; the network's operations must be differentiable
+      twice.
     - *Features*, the trunk's outputs z (one tensor or several): gradients with respect to z of the batch are
       aggregated, and there is one backward pass through the trunk, as in an ordinary step, for any number of tasks.
       By the chain rule :math:`\|\sum_k w_k \nabla_\theta \ell_k\|
@@ -112,12 +113,10 @@ def balanced_backward(
     own = _own_leaves([each[place] for place in places], tensors)
     if low_memory and of_parameters:
         return _by_products(each, places, tensors, own, aggregator, mask, generator, state)
-    blocks: list[Rows] = [[] for _ in tensors]
-    for place in places:
-        for block, gradient in zip(blocks, _gradients(each[place], tensors, own), strict=True):
-            block.append(gradient)
-    directions, found = _aggregated(blocks, places, aggregator, mask, generator, state)
-    del blocks
+    # The gradients of the tasks are gone before the trunk's backward pass asks for memory of its own.
+    directions, found = _aggregated(
+        _blocks([each[place] for place in places], tensors, own), places, aggregator, mask, generator, state
+    )
     if of_parameters:
         for parameter, direction in zip(tensors, directions, strict=True):
             _add_gradient(parameter, direction)
@@ -210,6 +209,11 @@ class _Balanced(torch.autograd.Function):
         return (directions[0], None, None, None, None, None)
 
 
+def _blocks(losses: list[torch.Tensor], shared: list[torch.Tensor], own: list[torch.Tensor]) -> list[Rows]:
+    """Return the gradients of all losses, for each shared tensor."""
+    return [list(block) for block in zip(*(_gradients(loss, shared, own) for loss in losses), strict=True)]
+
+
 def _aggregated(
     blocks: list[Rows],
     places: list[int],
@@ -226,8 +230,10 @@ def _aggregated(
             shares = weights[torch.tensor(places)].tolist()
             return [_combination(block, shares) for block in blocks], TaskGradients(weights, gramian)
         matrix = torch.stack([torch.cat([block[row].reshape(-1) for block in blocks]) for row in range(len(places))])
-        whole = matrix.new_zeros(len(present), matrix.shape[1])
-        whole[torch.tensor(places, device=matrix.device)] = matrix
+        whole = matrix
+        if len(places) < len(present):
+            whole = matrix.new_zeros(len(present), matrix.shape[1])
+            whole[torch.tensor(places, device=matrix.device)] = matrix
         direction = aggregator(whole, present=present, generator=generator, state=state)
         parts = direction.split([block[0].numel() for block in blocks])
         directions = [part.view_as(block[0]) for part, block in zip(parts, blocks, strict=True)]
@@ -253,32 +259,31 @@ def _by_products(
             remedy="Leave low_memory out, or choose another method.",
         )
     chosen = [losses[place] for place in places]
-    probe = torch.ones(len(chosen), dtype=chosen[0].dtype, device=chosen[0].device, requires_grad=True)
-    total = _total([share * loss for share, loss in zip(probe.unbind(), chosen, strict=True)])
-    sums = torch.autograd.grad(total, shared, create_graph=True, allow_unused=True)
-    reached = [place for place, one in enumerate(sums) if one is not None and one.requires_grad]
-    columns = []
-    for loss in chosen:
-        gradients = _gradients(loss, shared, own)
-        columns.append(
-            torch.autograd.grad(
-                [sums[place] for place in reached],
-                probe,
-                [gradients[place] for place in reached],
-                retain_graph=True,
-            )[0].detach()
-            if reached
-            else torch.zeros_like(probe)
-        )
-        del gradients
-    del sums, total
-    gramian = _spread(torch.stack(columns), places, len(present))
+    gramian = _spread(_products(chosen, shared, own), places, len(present))
     weights = aggregator.weights(gramian, present=present, generator=generator, state=state)
     shares = weights[torch.tensor(places)].tolist()
     weighted = _total([share * loss for share, loss in zip(shares, chosen, strict=True)])
     for parameter, gradient in zip(shared, _gradients(weighted, shared, []), strict=True):
         _add_gradient(parameter, gradient)
     return TaskGradients(weights, gramian)
+
+
+def _products(losses: list[torch.Tensor], shared: list[torch.Tensor], own: list[torch.Tensor]) -> torch.Tensor:
+    """Return the Gramian of the losses' gradients, and add those of what is not shared to ``.grad``."""
+    probe = torch.ones(len(losses), dtype=losses[0].dtype, device=losses[0].device, requires_grad=True)
+    total = _total([share * loss for share, loss in zip(probe.unbind(), losses, strict=True)])
+    sums = torch.autograd.grad(total, shared, create_graph=True, allow_unused=True)
+    reached = [place for place, one in enumerate(sums) if one is not None and one.requires_grad]
+    columns = []
+    for loss in losses:
+        gradients = _gradients(loss, shared, own)
+        column = torch.zeros_like(probe)
+        if reached:
+            wanted, against = [sums[place] for place in reached], [gradients[place] for place in reached]
+            column = torch.autograd.grad(wanted, probe, against, retain_graph=True)[0]
+        columns.append(column.detach())
+        del gradients
+    return torch.stack(columns)
 
 
 def _gradients(loss: torch.Tensor, shared: list[torch.Tensor], own: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from graft.errors import RequestError
 
 # Entries of each gradient that are multiplied at once.
-_SLICE = 1 << 15
+_SLICE = 1 << 13
 
 
 @final
