@@ -156,6 +156,23 @@ def test_labels_of_a_few_target_examples_are_used(method, domains):
     assert few[1] is None
 
 
+def test_several_sources_groups_and_weights_are_heard(domains):
+    X, y, target, _ = domains
+    near = np.arange(len(X)) % 2 == 0
+    moved = np.where(near[:, None], X, X - 6)
+    options = {**RECIPE, "epochs": 2.0, "method": "mcc"}
+    groups = np.array([f"forest {row // 2}" for row in range(len(X))])
+    names = np.where(near, "near", "far")
+    model = DomainAdaptation(network(), **options)
+    model.fit(moved, y, groups=groups, target=Domain(target), domains=names)
+    assert model.adaptation_["domains"]["near"] > model.adaptation_["domains"]["far"]
+    # An example of weight zero is as good as without a label: the last class then has none that counts.
+    weight = np.where(y == "oak", 0.0, 1.0)
+    blind = DomainAdaptation(network(), **{**options, "method": DeepCORAL(), "epochs": 16.0})
+    blind.fit(X, y, weight, target=Domain(target))
+    assert (blind.predict(X) == "oak").mean() < 0.05
+
+
 def test_a_class_that_the_target_lacks_stays_a_class(domains):
     X, y, target, truth = domains
     there = truth != "oak"

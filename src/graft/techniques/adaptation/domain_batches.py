@@ -70,8 +70,8 @@ class DomainBatches:
     Attributes
     ----------
     factor : array (n,)
-        What a labelled example counts in a batch, so that on average each counts alike; those of the target
-        `known_share` times as often are not weighed down for it.
+        What a labelled example counts in a batch, times its own weight: over many batches, each then counts alike,
+        however often it is drawn. Zero for those without a label.
     batches : int
         Batches that hold every example of the smaller domain once.
 

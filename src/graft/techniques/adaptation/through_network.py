@@ -17,6 +17,7 @@ from graft.backbones import Backbone
 from graft.backbones.backbone import on_device
 from graft.errors import RequestError
 from graft.techniques.adaptation.adapting import WithoutSource, adapting
+from graft.techniques.adaptation.methods import ANY_TASK, CLASSES_ONLY
 from graft.techniques.material import Material
 from graft.techniques.network_training import NetworkTraining, Run
 from graft.techniques.objectives import HEAD, Objective, task_objective
@@ -95,7 +96,7 @@ def tasks_of(method: str | AdaptationLoss) -> tuple[str, ...]:
     loss = adaptation_loss(method)
     if loss is not None:
         return loss.tasks
-    return alignment.DANN.tasks if method == "adabn" else ("classification",)
+    return ANY_TASK if method == "adabn" else CLASSES_ONLY
 
 
 def require_alone(options: Mapping[str, Any], method: Any, others: Sequence[str], what: str) -> None:
