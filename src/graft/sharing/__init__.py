@@ -12,11 +12,19 @@ from typing import Any
 _MODULES = {
     "CommonAndOwnLogistic": "common_and_own_logistic",
     "CommonAndOwnRidge": "common_and_own_ridge",
+    "gradient_affinity": "affinity",
+    "group_tasks": "grouping",
+    "lookahead_affinity": "affinity",
+    "probe_affinity": "affinity",
 }
 
 __all__ = [
     "CommonAndOwnLogistic",
     "CommonAndOwnRidge",
+    "gradient_affinity",
+    "group_tasks",
+    "lookahead_affinity",
+    "probe_affinity",
 ]
 
 
