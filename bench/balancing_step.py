@@ -27,7 +27,7 @@ from graft import balancing
 from graft.balancing import AGGREGATORS, Aggregator, UPGrad, balanced_backward, balanced_features
 from graft.cli.show import print_table
 
-SIZES, CLASSES, BATCH, TURNS = (256, 512, 512, 512), 10, 256, 60
+SIZES, CLASSES, BATCH, TURNS = (256, 512, 512, 512), 10, 256, 40
 TASKS = (2, 5, 10)
 GOALS = {2: 1.3, 5: 1.4, 10: 1.5}
 Step = Callable[[], None]

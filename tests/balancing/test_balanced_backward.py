@@ -176,6 +176,21 @@ def test_a_task_that_reaches_only_part_of_the_trunk():
         torch.testing.assert_close(found.gramian.diagonal(), torch.tensor(squares, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_no_two_leaves_share_the_memory_of_their_gradients(low_memory):
+    """Autograd gives both summands one tensor; clipping in place would then count twice."""
+    shared, first, second = (torch.ones(3, requires_grad=True) for _ in range(3))
+    losses = [(shared * (first + second)).sum(), (shared + first + second).sum()]
+    balanced_backward(losses, [shared], UPGrad(), low_memory=low_memory)
+    assert first.grad.data_ptr() != second.grad.data_ptr()
+    first.grad.mul_(2)
+    torch.testing.assert_close(first.grad, 2 * second.grad)
+    first.grad = second.grad = None
+    sums = [(first + second).sum(), 2 * (first + second).sum()]
+    balanced_backward(sums, [first, second], UPGrad(), low_memory=low_memory)
+    assert first.grad.data_ptr() != second.grad.data_ptr()
+
+
 def test_half_precision_features():
     net = Net()
     features = net.features.detach().bfloat16().requires_grad_()

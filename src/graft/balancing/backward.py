@@ -52,8 +52,8 @@ def balanced_backward(
       time grows with K. The gradients are held, K times the size of the trunk. With ``low_memory`` only their inner
       products are, found column by column from
       :math:`\partial / \partial u_j \langle \nabla_\theta \sum_i u_i \ell_i, g_k \rangle = \langle g_j, g_k \rangle`:
-      two gradients at a time whatever K, and about twice the time; the network's operations must be differentiable
-      twice.
+      as much memory whatever K (a gradient, a sum of gradients, and the activations of the backward pass), and about
+      twice the time; the network's operations must be differentiable twice.
     - *Features*, the trunk's outputs z (one tensor or several): gradients with respect to z of the batch are
       aggregated, and there is one backward pass through the trunk, as in an ordinary step, for any number of tasks.
       By the chain rule :math:`\|\sum_k w_k \nabla_\theta \ell_k\|
@@ -109,7 +109,8 @@ def balanced_backward(
     _require_mask(mask, len(each))
     places = mask.nonzero()[:, 0].tolist()
     if not places:
-        return TaskGradients(None, torch.zeros(len(each), len(each)))
+        weights = torch.zeros(len(each)) if isinstance(aggregator, WeightedAggregator) else None
+        return TaskGradients(weights, torch.zeros(len(each), len(each)))
     own = _own_leaves([each[place] for place in places], tensors)
     if low_memory and of_parameters:
         return _by_products(each, places, tensors, own, aggregator, mask, generator, state)
@@ -264,7 +265,7 @@ def _by_products(
     shares = weights[torch.tensor(places)].tolist()
     weighted = _total([share * loss for share, loss in zip(shares, chosen, strict=True)])
     for parameter, gradient in zip(shared, _gradients(weighted, shared, []), strict=True):
-        _add_gradient(parameter, gradient)
+        _add_gradient(parameter, gradient.clone())
     return TaskGradients(weights, gramian)
 
 
@@ -291,7 +292,7 @@ def _gradients(loss: torch.Tensor, shared: list[torch.Tensor], own: list[torch.T
     found = torch.autograd.grad(loss, shared + own, retain_graph=True, allow_unused=True)
     for parameter, gradient in zip(own, found[len(shared) :], strict=True):
         if gradient is not None:
-            _add_gradient(parameter, gradient)
+            _add_gradient(parameter, gradient.clone())
     return [
         torch.zeros_like(tensor) if gradient is None else gradient
         for tensor, gradient in zip(shared, found, strict=False)
@@ -318,6 +319,7 @@ def _own_leaves(losses: list[torch.Tensor], shared: list[torch.Tensor]) -> list[
 
 
 def _add_gradient(parameter: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Add a gradient that nobody else holds: what autograd returns may be one tensor for several leaves."""
     if parameter.grad is None:
         parameter.grad = gradient.detach()
     else:

@@ -86,7 +86,7 @@ class FairGrad(WeightedAggregator):
 
     References
     ----------
-    Ban and Ji (2024), Fair Resource Allocation in Multi-Task Learning, eq. 5 to 7.
+    Ban and Ji (2024), Fair Resource Allocation in Multi-Task Learning.
     """
 
     alpha: float = 1.0

@@ -29,7 +29,7 @@ class AlignedMTL(WeightedAggregator):
     References
     ----------
     Senushkin, Patakin, Kuznetsov and Konushin (2023), Independent Component Alignment for Multi-Task Learning,
-    eq. 7 to 12 and algorithm 1.
+    algorithm 1.
     """
 
     def _solved(self, products: Inner, generator: torch.Generator | None, state: np.ndarray | None) -> np.ndarray:

@@ -26,7 +26,7 @@ class UPGrad(WeightedAggregator):
 
     References
     ----------
-    Quinton and Rey (2024), Jacobian Descent for Multi-Objective Optimization, definition 5 and proposition 1.
+    Quinton and Rey (2024), Jacobian Descent for Multi-Objective Optimization, proposition 1.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class CAGrad(WeightedAggregator):
 
     References
     ----------
-    Liu, Liu, Jin, Stone and Liu (2021), Conflict-Averse Gradient Descent for Multi-task Learning, eq. 3 to 5.
+    Liu, Liu, Jin, Stone and Liu (2021), Conflict-Averse Gradient Descent for Multi-task Learning, algorithm 1.
     """
 
     radius: float = 0.5

@@ -28,7 +28,7 @@ class IMTLG(WeightedAggregator):
 
     References
     ----------
-    Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang (2021), Towards Impartial Multi-task Learning, eq. 3 to 5.
+    Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang (2021), Towards Impartial Multi-task Learning.
     """
 
     def _solved(self, products: Inner, generator: torch.Generator | None, state: np.ndarray | None) -> np.ndarray:
@@ -57,7 +57,7 @@ class ConFIG(WeightedAggregator):
 
     References
     ----------
-    Liu, Chu and Thuerey (2024), ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks, eq. 2 to 4.
+    Liu, Chu and Thuerey (2024), ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks.
     """
 
     def _solved(self, products: Inner, generator: torch.Generator | None, state: np.ndarray | None) -> np.ndarray:

@@ -64,8 +64,7 @@ class SDMGrad(WeightedAggregator):
 
     References
     ----------
-    Xiao, Ban and Ji (2023), Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms,
-    eq. 6.
+    Xiao, Ban and Ji (2023), Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms.
     """
 
     preference: float = 0.3

@@ -28,7 +28,7 @@ class GradDrop(Aggregator):
     References
     ----------
     Chen, Ngiam, Huang, Luong, Kretzschmar, Chai and Anguelov (2020), Just Pick a Sign: Optimizing Deep Multitask
-    Models with Gradient Sign Dropout, eq. 1 and algorithm 1 (without leaks).
+    Models with Gradient Sign Dropout, algorithm 1 (without leaks).
     """
 
     random: ClassVar[bool] = True
