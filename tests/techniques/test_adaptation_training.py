@@ -173,6 +173,16 @@ def test_several_sources_groups_and_weights_are_heard(domains):
     assert (blind.predict(X) == "oak").mean() < 0.05
 
 
+@pytest.mark.parametrize("method", [CDAN(hidden=(8,)), "shot", "adabn"])
+def test_a_handful_of_examples_is_enough(method, domains):
+    X, y, target, _ = domains
+    rows = np.array([0, 1, 50, 51, 100])
+    model = DomainAdaptation(network(), method=method, **{**RECIPE, "epochs": 2.0})
+    model.fit(X[rows], y[rows], target=Domain(target[:4]))
+    assert model.predict(target).shape == (len(target),)
+    assert np.isfinite(model.training_["losses"]).all()
+
+
 def test_a_class_that_the_target_lacks_stays_a_class(domains):
     X, y, target, truth = domains
     there = truth != "oak"

@@ -61,7 +61,7 @@ def both_domains(
     augment : float
         How strongly pictures are varied.
     validation : float
-        The fraction of the source that is held out; it may be 0.
+        The fraction of the source that is held out; it may be 0, and comes to nothing where there are few.
     random_state : int or None
         Decides which, and the variations.
 
@@ -74,7 +74,8 @@ def both_domains(
     held = np.zeros(total, bool)
     if validation > 0:
         held[:count] = hold_out(source, validation, random_state)
-        require_both(source, held[:count])
+        if held.any():  # of a few examples, a small fraction is none
+            require_both(source, held[:count])
     found, known = _joined(source, problem)
     goal = goal_of(found, known & ~held, class_weight=class_weight)
     views = Views(seed=problem.random_state, magnitude=augment)
