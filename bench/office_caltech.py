@@ -89,9 +89,13 @@ def meda(source: np.ndarray, labels: np.ndarray, target: np.ndarray) -> np.ndarr
     return model.fit(source, labels, target=target).predict(target)
 
 
-def auto(source: np.ndarray, labels: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """What `DomainAdaptation` chooses by itself, with its own head."""
-    return DomainAdaptation(budget=None).fit(source, labels, target=Domain(target)).predict(target)
+def auto(head: str) -> Predict:
+    """What `DomainAdaptation` chooses by itself, among methods that use a head."""
+
+    def predict(source: np.ndarray, labels: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return DomainAdaptation(head=head, budget=None).fit(source, labels, target=Domain(target)).predict(target)
+
+    return predict
 
 
 def published_svm(source: np.ndarray, labels: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -148,7 +152,7 @@ ROWS: list[Row] = [
     Row("CORAL, nearest neighbour", aligned(CORAL())),
     Row("CORAL, published SVM", published_svm, {"Sun 2016": SUN_CORAL}),
     Row("MEDA(20)", meda),
-    Row("auto", auto),
+    *(Row(f"auto, {head} head", auto(head)) for head in ("auto", "logistic", "kernel-ridge", "nearest-neighbors")),
     *(
         Row(f"optimal transport, {plan}", aligned(OptimalTransport(plan), unit_length=False))
         for plan in ("exact", "entropic", "class", "laplacian")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from graft.cli.options import read_for
@@ -72,6 +71,8 @@ def read_target(modality: str, target: str, **columns: Any) -> tuple[Any, Any]:
     """
     from dataclasses import replace
 
+    import numpy as np
+
     from graft.data.values import missing
 
     domain = read_for(modality, target, **columns)
@@ -95,13 +96,14 @@ def adaptation_lines(told: dict[str, Any]) -> list[str]:
     if told["weights"] is not None:
         lines.append(
             f"  Weights: as much as {100 * shift['effective_share']:.0f} % of the source counts in effect, "
-            f"the largest is {shift['largest_weight']:.1f} times the mean."
+            f"the largest is {shift['largest_weight']:.1f} times the mean; flattened with exponent "
+            f"{told['weights']['exponent']:g}: {told['weights']['reason']}."
         )
     contest = told.get("tournament")
     if contest is not None:
         lines += [f"  {contest['reason']}", *(f"  Warning: {warning}" for warning in contest["warnings"])]
         lines += [f"  {name} was left out: {why}" for name, why in contest["left_out"].items()]
-    return [part for line in lines for part in wrap(line, _WIDTH, subsequent_indent="  ")]
+    return [part for line in lines for part in wrap(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
 
 
 def candidate_rows(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:

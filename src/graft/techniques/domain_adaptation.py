@@ -365,7 +365,7 @@ class DomainAdaptation(Technique):
                 "source_probabilities": held_out_probabilities(plain.head, len(problem.targets)),
                 "target_probabilities": plain.head.predict_proba(problem.target),
             }
-        told["weights"] = weights.method if adapted.weights is not None else None
+        told["weights"] = None if adapted.weights is None else {"method": weights.method, **adapted.told}
         told["shift"] = diagnose(weights, problem.source, problem.target, **evidence).to_dict()
         return adapted
 

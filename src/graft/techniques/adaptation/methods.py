@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from graft import alignment, importance
 from graft.alignment import Alignment
 from graft.errors import RequestError
-from graft.importance import DENSITY_RATIOS, LABEL_SHIFTS, Weights
+from graft.importance import DENSITY_RATIOS, LABEL_SHIFTS, Weights, flattening
+from graft.importance.two_sample import AucTest
 from graft.techniques.adaptation.adapted_head import AdaptedHead
 from graft.techniques.adaptation.problem import Problem
 
@@ -37,12 +38,15 @@ class Adapted:
         Of the source, where the method weighs it.
     scaled : bool
         Whether mapping and head take scaled features (`Problem.scaled`).
+    told : mapping
+        What else there is to say about it, as plain values.
     """
 
     mapping: Any
     head: Any
     weights: Weights | None = None
     scaled: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def seen(self, problem: Problem) -> Any:
         """Return the target's inputs (n_t, k) as the head takes them."""
@@ -85,6 +89,8 @@ class SourceOnly(Method):
 class Reweighting(Method):
     """Source examples count as much as they look like the target: see `graft.importance.DENSITY_RATIOS`.
 
+    How far the weights are flattened is chosen by importance-weighted cross-validation (`graft.importance.flattening`).
+
     Parameters
     ----------
     name : str
@@ -99,14 +105,15 @@ class Reweighting(Method):
         return ANY_TASK
 
     def adapt(self, problem: Problem) -> Adapted:
-        weights = importance.method(self._name)(problem.source, problem.target)
-        changed = problem.weighted(weights.sample_weight)
-        return Adapted(None, changed.fit_head(problem.source, problem.target), weights)
+        estimated = importance.method(self._name)(problem.source, problem.target)
+        return _weighted(problem, estimated, {}, domains=problem.domains)
 
 
 @final
 class LabelShift(Method):
     """Classes count as much as they are frequent in the target: see `graft.importance.LABEL_SHIFTS`.
+
+    The weights are flattened as those of `Reweighting`.
 
     Parameters
     ----------
@@ -123,14 +130,56 @@ class LabelShift(Method):
 
     def adapt(self, problem: Problem) -> Adapted:
         plain = problem.fit_head(problem.source, problem.target)
-        weights = importance.method(self._name)(
+        estimated = importance.method(self._name)(
             problem.targets,
             held_out_probabilities(plain, len(problem.targets)),
             plain.predict_proba(problem.target),
             classes=list(plain.classes_),
         )
-        changed = problem.weighted(weights.sample_weight)
-        return Adapted(None, changed.fit_head(problem.source, problem.target), weights)
+        return _weighted(problem, estimated, {0.0: plain}, domains=None)
+
+
+def _weighted(problem: Problem, estimated: Weights, heads: dict[float, Any], *, domains: AucTest | None) -> Adapted:
+    """Return a head fitted with weights that are flattened as far as validation says.
+
+    Parameters
+    ----------
+    problem : Problem
+    estimated : Weights
+    heads : dict of float to head
+        Heads that were fitted already, by the exponent.
+    domains : AucTest or None
+        How well the domains can be told apart, where the weights need their overlap.
+    """
+
+    def head_for(weights: Weights) -> Any:
+        exponent = float(weights.parameters.get("exponent", 1.0))
+        if exponent not in heads:
+            heads[exponent] = problem.weighted(weights.sample_weight).fit_head(problem.source, problem.target)
+        return heads[exponent]
+
+    chosen = flattening(estimated, lambda weights: _held_out_losses(head_for(weights), problem), domains=domains)
+    told = {"exponent": chosen.exponent, "reason": chosen.reason}
+    return Adapted(None, head_for(chosen.weights), chosen.weights, told=told)
+
+
+def _held_out_losses(head: Any, problem: Problem) -> np.ndarray:
+    """Return the loss of each source example (n_s,) by heads that had not seen it; NaN where there is none."""
+    rows = len(problem.targets)
+    scores = getattr(head, "out_of_fold_", None)
+    if scores is None:
+        return np.full(rows, np.nan)
+    if problem.task.kind == "classification":
+        places = np.searchsorted(head.classes_, problem.targets)
+        own = held_out_probabilities(head, rows)[np.arange(rows), places]
+        return -np.log(np.maximum(own, 1e-300))
+    targets = problem.targets.reshape(rows, -1)
+    answers = scores[:rows].reshape(rows, -1)
+    if problem.task.kind == "multilabel":
+        errors = (expit(answers / head.temperature_) - targets) ** 2
+        known = np.isfinite(errors)
+        return np.where(known, errors, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    return (((answers - targets) / targets.std(axis=0)) ** 2).mean(axis=1)
 
 
 @final

@@ -15,6 +15,8 @@ from graft.backbones import Embedding
 from graft.data import Domain, Task
 from graft.errors import DataError
 from graft.heads.training_set import apply_scaling, location_and_scale
+from graft.importance import domain_auc, mmd_test
+from graft.importance.two_sample import AucTest
 from graft.techniques.labelled import Labelled
 from graft.techniques.technique import label_table, labelled_rows, numbers, task_labels
 
@@ -22,6 +24,7 @@ from graft.techniques.technique import label_table, labelled_rows, numbers, task
 _MOST = 20.0
 # A source example counts at least this much of the mean: a class that looks like nothing in the target stays a class.
 _LEAST = 1e-3
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,17 @@ class Problem:
     def scaled(self) -> tuple[Any, Any]:
         """Source and target features, scaled alike."""
         return apply_scaling(self.source, *self.scaling), apply_scaling(self.target, *self.scaling)
+
+    @cached_property
+    def domains(self) -> AucTest:
+        """How well a classifier tells the domains apart."""
+        return domain_auc(self.source, self.target, random_state=self.random_state)
+
+    @cached_property
+    def shifted(self) -> bool:
+        """Whether a test tells the domains apart, at a level of 5 % for both tests together."""
+        kernels = mmd_test(self.source, self.target, random_state=self.random_state)
+        return 2 * min(self.domains.p_value, kernels.p_value) < _LEVEL
 
     def target_labels(self) -> np.ndarray | None:
         """Return the target's labels (n_t,), None where they are missing; None if all are."""

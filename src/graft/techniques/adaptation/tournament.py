@@ -72,6 +72,8 @@ class Outcome:
 def tournament(problem: Problem, *, budget: float | None) -> Outcome:
     """Let the candidates for a task adapt, score what they predict, and choose.
 
+    Where two tests find no difference between the domains there is nothing to adapt to, and the baseline is alone.
+
     Parameters
     ----------
     problem : Problem
@@ -86,9 +88,12 @@ def tournament(problem: Problem, *, budget: float | None) -> Outcome:
     began = time.monotonic()
     with progress("adapting", len(names), "methods") as advance:
         for name in names:
-            if name != BASELINE and budget is not None and time.monotonic() - began > budget:
-                left_out[name] = f"the budget of {budget:g} s was spent"
-                continue
+            if name != BASELINE:
+                late = budget is not None and time.monotonic() - began > budget
+                if late or not problem.shifted:
+                    spent = f"the budget of {budget:g} s was spent"
+                    left_out[name] = "no difference between the domains was found" if not problem.shifted else spent
+                    continue
             started = time.monotonic()
             try:
                 with warnings.catch_warnings():
