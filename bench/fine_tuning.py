@@ -127,12 +127,13 @@ def main(chosen: list[str]) -> None:
                 ]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
-                    print(f"{work}, {technique}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                    told = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+                    print(f"{work}, {technique}: {told[0]}", file=sys.stderr)
                     break
                 found.setdefault(technique, []).append(json.loads(done.stdout.strip().splitlines()[-1]))
                 print(work, technique, seed, found[technique][-1], file=sys.stderr, flush=True)
+                write_results("fine_tuning", results | {work: found})
         results[work] = found
-        write_results("fine_tuning", results)
         base = np.array([one["accuracy"] for one in found["probe"]])
         for technique, cells in found.items():
             accuracy = np.array([one["accuracy"] for one in cells])
