@@ -12,6 +12,11 @@ from typing import Any
 _MODULES = {
     "CommonAndOwnLogistic": "common_and_own_logistic",
     "CommonAndOwnRidge": "common_and_own_ridge",
+    "CrossStitch": "trunks",
+    "HardSharing": "trunks",
+    "MMoE": "trunks",
+    "PLE": "trunks",
+    "TaskAdapters": "trunks",
     "gradient_affinity": "affinity",
     "group_tasks": "grouping",
     "lookahead_affinity": "affinity",
@@ -19,8 +24,13 @@ _MODULES = {
 }
 
 __all__ = [
+    "PLE",
     "CommonAndOwnLogistic",
     "CommonAndOwnRidge",
+    "CrossStitch",
+    "HardSharing",
+    "MMoE",
+    "TaskAdapters",
     "gradient_affinity",
     "group_tasks",
     "lookahead_affinity",
