@@ -5,8 +5,8 @@ Words and pairs of words that occur twice or more, weighted by TF-IDF, which is 
 the accuracy on their 400 test texts. Strengths of "chosen" models are selected in the same way as those of the model
 with a common and an own part: by five folds on the training texts.
 
-The features (pairs of words), the grid of strengths and how folds are scored were settled with the test accuracies of the
-first two draws of 50 and 200 in view: the table is optimistic by that much, against the models with C=1 above all.
+The features (pairs of words), the grid of strengths and how folds are scored were settled with the test accuracies of
+the first two draws of 50 and 200 in view: the table is optimistic by that much, against the models with C=1 above all.
 """
 
 from __future__ import annotations

@@ -87,6 +87,48 @@ def test_some_labels_in_a_table_are_used(tmp_path, capsys):
     assert json.loads(out)["adaptation"]["target"] == {"examples": 60, "labelled": 10, "left_out": 0}
 
 
+def test_a_table_of_the_target_needs_no_column_of_labels(tmp_path, capsys):
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(40, 2)) + np.repeat([[0, 0], [4, 0]], 20, axis=0)
+    rows = [",".join(f"{value:.3f}" for value in row) for row in X]
+    labelled = [f"{row},{'ash' if place < 20 else 'elm'}" for place, row in enumerate(rows)]
+    (tmp_path / "source.csv").write_text("\n".join(["a,b,kind", *labelled]) + "\n")
+    (tmp_path / "target.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    out = fitted(
+        *(capsys, tmp_path / "source.csv", "--target", tmp_path / "target.csv", "--label", "kind"),
+        *("--method", "coral", "--out", tmp_path / "run", "--json"),
+    )
+    assert json.loads(out)["adaptation"]["target"] == {"examples": 40, "labelled": 0, "left_out": 0}
+
+
+def test_the_test_split_of_the_target_measures_and_is_not_learnt_from(tmp_path, capsys):
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(60, 2)) + np.repeat([[0, 0], [4, 0]], 30, axis=0)
+    names = ["ash" if place < 30 else "elm" for place in range(60)]
+    rows = [",".join(f"{value:.3f}" for value in row) for row in X]
+    source = [f"{row},{name}" for row, name in zip(rows, names, strict=True)]
+    target = [f"{row},{names[i] if i % 2 else ''},{'test' if i % 2 else 'train'}" for i, row in enumerate(rows)]
+    (tmp_path / "source.csv").write_text("\n".join(["a,b,kind", *source]) + "\n")
+    (tmp_path / "target.csv").write_text("\n".join(["a,b,kind,split", *target]) + "\n")
+    out = fitted(
+        *(capsys, tmp_path / "source.csv", "--target", tmp_path / "target.csv", "--label", "kind"),
+        *("--method", "coral", "--out", tmp_path / "run", "--json"),
+    )
+    facts = json.loads(out)
+    assert facts["adaptation"]["target"] == {"examples": 30, "labelled": 0, "left_out": 0}
+    assert facts["target"]["metrics"]["accuracy"]["value"] > 0.9
+
+
+def test_a_class_that_the_source_lacks_is_found_before_the_training(folders, tmp_path, capsys):
+    other = tmp_path / "other"
+    for place, file in enumerate(sorted((folders / "flat").iterdir())[:6]):
+        folder = other / ("moss" if place % 2 else "fern")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file.name).write_bytes(file.read_bytes())
+    said = refused(capsys, folders / "scan", "--target", other, "--out", tmp_path / "run")
+    assert "fern" in said
+
+
 def test_the_network_itself_is_adapted(folders, tmp_path, capsys):
     words = ("--backbone", "test_efficientnet", "--from-scratch", "--image-size", "32", "--epochs", "1")
     out = fitted(

@@ -155,12 +155,12 @@ def test_an_option_of_fine_tuning_is_refused_beside_another_technique(option, ta
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_groups_what_is_for_fine_tuning_alone(capsys, monkeypatch):
+def test_the_help_groups_what_is_for_training(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["fit", "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 80 for line in lines)
-    title = next(at for at, line in enumerate(lines) if line.startswith("Fine-tuning"))
+    title = next(at for at, line in enumerate(lines) if line.startswith("Training"))
     below = {line.split()[0] for line in lines[title + 1 :] if line.startswith("  --")}
     above = {line.split()[0] for line in lines[:title] if line.startswith("  --")}
     assert {"--train", "--from-scratch", "--regularizer", "--mixup", "--log-folder", "--resume"} <= below

@@ -318,3 +318,93 @@ def test_an_alignment_with_options_is_saved(domains, tmp_path):
     model = DomainAdaptation(method=CORAL(shrinkage=0.5)).fit(X, y, target=Domain(target))
     model.save(tmp_path / "run")
     assert graft.load(tmp_path / "run").method.shrinkage == 0.5
+
+
+@pytest.mark.parametrize("method", ["meda", "centroids"])
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [("head", {"head": "prototype"}), ("class_weight", {"class_weight": "balanced"})],
+)
+def test_a_classifier_of_its_own_takes_no_head(domains, method, option, given):
+    X, y, target, _ = domains
+    with pytest.raises(RequestError, match=option):
+        DomainAdaptation(method=method, **given).fit(X, y, target=Domain(target))
+
+
+@pytest.mark.parametrize("option", ["sample_weight", "domains"])
+def test_a_classifier_of_its_own_takes_no_weights(domains, option):
+    X, y, target, _ = domains
+    with pytest.raises(RequestError, match=option):
+        DomainAdaptation(method="meda").fit(X, y, target=Domain(target), **{option: np.ones(len(X))})
+
+
+def test_weighted_examples_keep_classifiers_of_their_own_out_of_the_tournament(domains):
+    X, y, target, _ = domains
+    model = DomainAdaptation().fit(X, y, sample_weight=np.linspace(1, 2, len(X)), target=Domain(target))
+    assert {"meda", "centroids"} <= set(model.adaptation_["tournament"]["left_out"])
+
+
+def test_of_given_splits_the_target_has_its_train_split_adapted_to(domains):
+    X, y, target, truth = domains
+    splits = np.where(np.arange(len(target)) % 2, "train", "test")
+    some = np.where(splits == "test", truth, None)
+    model = DomainAdaptation(method="coral").fit(X, y, target=Domain(target, some, splits=splits))
+    assert model.adaptation_["target"] == {"examples": 75, "labelled": 0, "left_out": 0}
+
+
+def test_columns_of_labels_are_matched_by_name():
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(80, 3))
+    table = (X[:, :2] > 0).astype(float)
+    there, known = X + 5, np.full((80, 2), np.nan)
+    known[:20] = table[:20, ::-1]
+    model = DomainAdaptation(method="coral", label_names=["p", "q"])
+    model.fit(X, table, target=Domain(there, known, tasks=("q", "p")))
+    right = DomainAdaptation(method="coral", label_names=["p", "q"])
+    right.fit(X, table, target=Domain(there, known[:, ::-1], tasks=("p", "q")))
+    np.testing.assert_array_equal(model.predict_proba(there), right.predict_proba(there))
+
+
+def test_labels_may_stand_in_a_column(domains):
+    X, y, target, _ = domains
+    column = DomainAdaptation(method="coral").fit(X, y[:, None], target=Domain(target))
+    flat = DomainAdaptation(method="coral").fit(X, y, target=Domain(target))
+    np.testing.assert_array_equal(column.predict(target), flat.predict(target))
+
+
+def test_target_numbers_of_another_shape_are_refused(domains):
+    X, _, target, _ = domains
+    with pytest.raises(DataError, match="labels of the target"):
+        DomainAdaptation(method="coral", task="regression").fit(
+            X, X[:, 0], target=Domain(target, np.ones((len(target), 2)))
+        )
+
+
+def test_every_source_example_needs_a_domain(domains):
+    X, y, target, _ = domains
+    names = np.full(len(X), "here", dtype=object)
+    names[3] = None
+    with pytest.raises(DataError, match="domains"):
+        DomainAdaptation(method="coral").fit(X, y, target=Domain(target), domains=names)
+
+
+def test_one_target_example_is_too_few(domains):
+    X, y, target, _ = domains
+    with pytest.raises(DataError, match="2 or more"):
+        DomainAdaptation(method="source-only").fit(X, y, target=Domain(target[:1]))
+
+
+def test_either_domain_may_be_sparse(domains):
+    X, y, target, _ = domains
+    dense = DomainAdaptation(method="coral").fit(X, y, target=Domain(target))
+    mixed = DomainAdaptation(method="coral").fit(X, y, target=Domain(sp.csr_matrix(target)))
+    np.testing.assert_array_equal(dense.predict(target), mixed.predict(target))
+
+
+def test_several_labels_with_an_unknown_cell_in_every_row_are_taken():
+    draws = np.random.default_rng(0)
+    X, there = draws.normal(size=(80, 3)), draws.normal(1.5, 1, size=(80, 3))
+    table = (X[:, :2] > 0).astype(float)
+    table[np.arange(80), np.arange(80) % 2] = np.nan
+    model = DomainAdaptation(label_names=["p", "q"]).fit(X, table, target=Domain(there))
+    assert model.predict(there).shape == (80, 2)

@@ -98,6 +98,29 @@ def domain_pair(
     )
 
 
+def classified_pair(
+    estimator: BaseEstimator, X: Any, y: Any, target: Any, target_labels: Any
+) -> tuple[DomainPair, np.ndarray, np.ndarray]:
+    """Return the checked arguments of a classifier's ``fit``, its classes (K,) and the source's codes (n_s,).
+
+    Raises
+    ------
+    DataError
+        As `Alignment.fit` does, and if there are fewer than two classes.
+    """
+    pair = domain_pair(estimator, X, y, target, target_labels, labelled=True)
+    assert pair.classes is not None
+    assert pair.source_codes is not None
+    if len(pair.classes) < 2:
+        raise DataError(
+            "y",
+            expected="examples of 2 or more classes",
+            found="1 class",
+            remedy="A classifier needs at least one more class to tell apart.",
+        )
+    return pair, pair.classes, pair.source_codes
+
+
 def checked_features(estimator: BaseEstimator, X: Any) -> np.ndarray:
     """Return what a fitted estimator is asked about, checked and dense, in its own precision."""
     check_is_fitted(estimator)

@@ -10,9 +10,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 
 from graft._checks import integer, number
-from graft.alignment.alignment import checked_features, domain_pair
+from graft.alignment.alignment import checked_features, classified_pair
 from graft.alignment.standardization import DomainStandardization
-from graft.errors import DataError
 
 
 @final
@@ -87,27 +86,17 @@ class CentroidRefinement(ClassifierMixin, BaseEstimator):
         """
         temperature = number("temperature", self.temperature, low=0.0, open_low=True)
         turns = integer("max_iter", self.max_iter, low=1)
-        pair = domain_pair(self, X, y, target, target_labels, labelled=True)
-        assert pair.classes is not None
-        assert pair.source_codes is not None
-        if len(pair.classes) < 2:
-            raise DataError(
-                "y",
-                expected="examples of 2 or more classes",
-                found="1 class",
-                remedy="A classifier needs at least one more class to tell apart.",
-            )
-        self.classes_ = pair.classes
+        pair, self.classes_, source_codes = classified_pair(self, X, y, target, target_labels)
         self.standardization_ = DomainStandardization().fit(pair.source, target=pair.target)
         source = self.standardization_.transform_source(pair.source)
         goal = self.standardization_.transform(pair.target)
         first = LogisticRegression(C=10.0, max_iter=1000) if self.classifier is None else clone(self.classifier)
         known = np.flatnonzero(pair.target_codes >= 0)
-        given = np.eye(len(pair.classes))[pair.target_codes[known]]
-        first.fit(np.concatenate([source, goal[known]]), np.concatenate([pair.source_codes, pair.target_codes[known]]))
+        given = np.eye(len(self.classes_))[pair.target_codes[known]]
+        first.fit(np.concatenate([source, goal[known]]), np.concatenate([source_codes, pair.target_codes[known]]))
         shares = first.predict_proba(goal)
         shares[known] = given
-        own = _directions(np.eye(len(pair.classes))[pair.source_codes].T @ source)
+        own = _directions(np.eye(len(self.classes_))[source_codes].T @ source)
         before = shares.argmax(axis=1)
         for self.n_iter_ in range(1, turns + 1):
             taken = np.bincount(shares.argmax(axis=1), minlength=len(own)) > 0

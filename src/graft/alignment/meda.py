@@ -12,13 +12,12 @@ from sklearn.neighbors import NearestNeighbors
 
 from graft._checks import integer, number
 from graft._runtime import generator
-from graft.alignment.alignment import checked_features, domain_pair
+from graft.alignment.alignment import checked_features, classified_pair
 from graft.alignment.contrasts import discrepancy_contrasts
 from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 from graft.alignment.geodesic_flow import GeodesicFlowKernel
 from graft.alignment.neighbor_graph import normalized_laplacian
 from graft.alignment.structural_risk import StructuralRisk
-from graft.errors import DataError
 
 # Probabilities are calibrated on this many labelled examples at most; each costs one right-hand side.
 _CALIBRATION_ROWS = 256
@@ -162,17 +161,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         balance = None if self.balance is None else number("balance", self.balance, low=0.0, high=1.0)
         rounds = integer("max_iter", self.max_iter, low=1)
         most = integer("max_landmarks", self.max_landmarks, low=1)
-        pair = domain_pair(self, X, y, target, target_labels, labelled=True)
-        assert pair.classes is not None
-        assert pair.source_codes is not None
-        if len(pair.classes) < 2:
-            raise DataError(
-                "y",
-                expected="examples of 2 or more classes",
-                found="1 class",
-                remedy="A classifier needs at least one more class to tell apart.",
-            )
-        self.classes_ = pair.classes
+        pair, self.classes_, source_codes = classified_pair(self, X, y, target, target_labels)
         self.flow_ = GeodesicFlowKernel(n_components=self.n_components).fit(pair.source, target=pair.target)
         flown = self.flow_.transform_source(pair.source), self.flow_.transform(pair.target)
         examples = _directions(np.vstack(flown))
@@ -181,8 +170,8 @@ class MEDA(ClassifierMixin, BaseEstimator):
             landmarks = np.sort(generator(self.random_state).choice(len(examples), most, replace=False))
         self.examples_ = examples if landmarks is None else examples[landmarks]
 
-        source_rows, count = len(pair.source), len(pair.classes)
-        codes = np.concatenate([pair.source_codes, pair.target_codes])
+        source_rows, count = len(pair.source), len(self.classes_)
+        codes = np.concatenate([source_codes, pair.target_codes])
         known = codes >= 0
         indicators = np.zeros((len(codes), count))
         indicators[known, codes[known]] = 1

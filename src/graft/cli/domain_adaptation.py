@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.cli.options import read_for
-from graft.errors import RequestError
+from graft.errors import DataError, RequestError
 
 TECHNIQUE = "domain-adaptation"
 _WIDTH = 80
@@ -64,10 +64,11 @@ def chosen_technique(technique: str, target: str | None, method: str) -> str:
     return technique
 
 
-def read_target(modality: str, target: str, **columns: Any) -> tuple[Any, Any]:
+def read_target(modality: str, target: str, *, labels: list[str] | None, **columns: Any) -> tuple[Any, Any]:
     """Return the target as it is adapted to, and as it is measured on (None without labels).
 
     Where every example has a label, the labels measure the result and nothing else; where some have one, they are used.
+    Of given splits, train is adapted to, and test is measured on.
     """
     from dataclasses import replace
 
@@ -75,12 +76,19 @@ def read_target(modality: str, target: str, **columns: Any) -> tuple[Any, Any]:
 
     from graft.data.values import missing
 
-    domain = read_for(modality, target, **columns)
-    if domain.labels is None:
-        return domain, None
-    if np.any(missing(np.asarray(domain.labels, dtype=object))):
-        return domain, None
-    return replace(domain, labels=None, tasks=()), domain
+    try:
+        domain = read_for(modality, target, labels=labels, **columns)
+    except DataError:
+        if not labels:
+            raise
+        # A table of the target need not have the column of labels.
+        domain = read_for(modality, target, labels=[], **columns)
+    here, test = domain.split("train") or domain, domain.split("test")
+    if here.labels is None:
+        return here, None
+    if np.any(missing(np.asarray(here.labels, dtype=object))):
+        return here, test
+    return replace(here, labels=None, tasks=()), test or here
 
 
 def adaptation_lines(told: dict[str, Any]) -> list[str]:

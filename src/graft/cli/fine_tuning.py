@@ -1,4 +1,4 @@
-"""The options of ``graft fit`` that fine-tuning alone takes."""
+"""The options of ``graft fit`` for techniques that train the network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ Epochs = Annotated[
     float | None,
     typer.Option(metavar="N", help="How often each example is seen.", show_default=False, rich_help_panel=_PANEL),
 ]
-BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Examples in a step.", rich_help_panel=_PANEL)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Examples in a step.", show_default=False, rich_help_panel=_PANEL),
+]
 LearningRate = Annotated[str, typer.Option(metavar="RATE", help="A number, auto, or find.", rich_help_panel=_PANEL)]
 LayerDecay = Annotated[
     str,
@@ -98,7 +101,7 @@ def refuse_training(given: Collection[str], technique: str) -> None:
             _CALLED.get(name, f"--{name.replace('_', '-')}"),
             expected="--technique fine-tuning beside it",
             found=f"--technique {technique}",
-            remedy="Add --technique fine-tuning, or leave the option out.",
+            remedy="Leave the option out, or fine-tune on data of one domain.",
         )
 
 

@@ -91,7 +91,7 @@ def fit(
     train: Train = "all",
     scratch: FromScratch = False,
     epochs: Epochs = None,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = None,
     learning_rate: LearningRate = "auto",
     layer_decay: LayerDecay = "auto",
     objective: Objective = "supervised",
@@ -125,7 +125,6 @@ def fit(
     tuning: dict[str, Any] = {
         "train": int(train) if train.isdigit() else train,
         "epochs": "auto" if epochs is None else epochs,
-        "batch_size": batch_size,
         "learning_rate": number_or_word("--learning-rate", learning_rate, "auto", "find"),
         "layer_decay": number_or_word("--layer-decay", layer_decay, "auto"),
         "objective": objective,
@@ -138,6 +137,7 @@ def fit(
         "precision": precision,
         "log_folder": log_folder,
         "resume": resume,
+        **({} if batch_size is None else {"batch_size": batch_size}),
     }
     own = given_options({**tuning, "pretrained": not scratch})
     if technique != "fine-tuning":
@@ -169,14 +169,18 @@ def fit(
         )
     splits = {"validation": domain.split("val"), "test": domain.split("test")}
     held_out = {key: part for key, part in splits.items() if part is not None}
-    if task == "classification" or (task == "auto" and infer_task(learning.labels).kind == "classification"):
-        for key, part in held_out.items():  # before the training, not after it
-            check_classes(class_order(learning.labels), part.labels, subject=f"labels of the {key} split")
     there, measuring = None, None
     if target is not None:
-        there, measuring = read_target(modality, target, image=image, text=text, labels=label)
+        there, measuring = read_target(modality, target, image=image, text=text, group=group, labels=label)
     if measuring is not None:
         held_out["target"] = measuring
+    if task == "classification" or (task == "auto" and infer_task(learning.labels).kind == "classification"):
+        for key, part in held_out.items():  # before the training, not after it
+            check_classes(
+                class_order(learning.labels),
+                part.labels,
+                subject=f"labels of the {key}" + ("" if key == "target" else " split"),
+            )
     network = network_for(modality, data, backbone, image_size=image_size, pretrained=not scratch)
     common: dict[str, Any] = {
         "task": task,
@@ -212,7 +216,7 @@ def fit(
         return  # of several processes of torchrun, the first one writes and speaks
     measured = {"validation": model.validation_}
     for key, part in held_out.items():
-        if key == "validation" and model.training_ is not None:
+        if key == "validation" and technique == "fine-tuning":
             continue  # what chose the model is measured already, by the weights that had not seen it
         measured[key] = model.evaluate(part.inputs, part.labels, groups=part.groups)
     cross_validated = domain.split("val") is None and model.training_ is None

@@ -74,7 +74,7 @@ def head_class(name: str, task: str = "classification") -> type:
 
 
 def make_head(
-    name: str = "auto",
+    head: Any = "auto",
     task: str = "classification",
     *,
     class_weight: dict | str | None = None,
@@ -85,8 +85,8 @@ def make_head(
 
     Parameters
     ----------
-    name : str
-        A key of ``HEADS[task]``.
+    head : str or head
+        A key of ``HEADS[task]``; or an unfitted head, of which a copy is returned with the options that it has.
     task : {"classification", "multilabel", "regression"}
         What is predicted.
     class_weight : dict or "balanced", optional
@@ -112,12 +112,14 @@ def make_head(
     graft.errors.RequestError: head: expected one of 'auto', 'logistic', 'kernel-ridge', 'discriminant', 'prototype', \
 'nearest-neighbors', found 'kernel-rigde'. Did you mean 'kernel-ridge'?
     """
-    head = head_class(name, task)
-    if task == "classification":
-        return head(class_weight=class_weight, calibrate=calibrate, random_state=random_state)
-    if task == "multilabel":
-        return head(class_weight=class_weight, calibrate=calibrate, random_state=random_state)
-    return head(random_state=random_state)
+    if not isinstance(head, str):
+        from sklearn.base import clone
+
+        return clone(head)
+    made = head_class(head, task)
+    if task == "regression":
+        return made(random_state=random_state)
+    return made(class_weight=class_weight, calibrate=calibrate, random_state=random_state)
 
 
 def __getattr__(name: str) -> Any:

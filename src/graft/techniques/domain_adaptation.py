@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import fields
 from inspect import signature
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
 
 from graft._checks import number, one_of
 from graft.alignment import AdaptationLoss, Alignment
@@ -26,13 +24,14 @@ from graft.techniques.adaptation.methods import (
     Adapted,
     feature_method,
     held_out_probabilities,
+    require_no_head,
     require_task,
 )
 from graft.techniques.adaptation.problem import Problem, problem_of, weighted_domains
 from graft.techniques.adaptation.through_network import NETWORK_METHODS, adapt_network, require_alone, require_usable
 from graft.techniques.adaptation.tournament import BASELINE, tournament
 from graft.techniques.choosing import calibrated
-from graft.techniques.labelled import Labelled, embedded, given
+from graft.techniques.labelled import Labelled, embedded, given, require_texts
 from graft.techniques.phases import Phases, require_folder
 from graft.techniques.settings import Settings
 from graft.techniques.technique import (
@@ -83,10 +82,11 @@ class DomainAdaptation(Technique):
     method : str, Alignment or AdaptationLoss
         ``"auto"``; ``"source-only"``; a density ratio of `graft.importance.DENSITY_RATIOS` (``"classifier"``,
         ``"kliep"``, ``"ulsif"``, ``"rulsif"``, ``"kmm"``, ``"nearest-neighbors"``); a label shift of
-        `graft.importance.LABEL_SHIFTS` (``"bbse"``, ``"rlls"``, ``"maximum-likelihood"``); an alignment (``"coral"``,
-        ``"subspace-alignment"``, ``"geodesic-flow"``, ``"tca"``, ``"jda"``, ``"bda"``, ``"transport"``,
-        ``"sinkhorn"``, ``"class-transport"``, ``"linear-transport"``), or an unfitted `graft.alignment.Alignment` with
-        options of one's own; ``"meda"``. These work on features of the frozen network, in seconds.
+        `graft.importance.LABEL_SHIFTS` (``"bbse"``, ``"rlls"``, ``"maximum-likelihood"``); an alignment
+        (``"standardization"``, ``"coral"``, ``"subspace-alignment"``, ``"geodesic-flow"``, ``"tca"``, ``"jda"``,
+        ``"bda"``, ``"transport"``, ``"sinkhorn"``, ``"class-transport"``, ``"linear-transport"``), or an unfitted
+        `graft.alignment.Alignment` with options of one's own; ``"centroids"`` and ``"meda"``, which are classifiers of
+        their own and take no head and no weights. These work on features of the frozen network, in seconds.
 
         Through the network, whose layers are trained: one of `graft.alignment.ADAPTATION_LOSSES` (``"deep-coral"``,
         ``"dan"``, ``"jan"``, ``"dann"``, ``"cdan"``, ``"mcd"``, ``"mdd"``, ``"mcc"``, ``"afn"``, ``"bsp"``,
@@ -239,7 +239,8 @@ class DomainAdaptation(Technique):
         groups : array of shape (n,), optional
             Source examples of one group are never divided by a fold.
         target : Domain
-            The target. What it has of labels is used (None or NaN where they are missing), by every method. Without a
+            The target. What it has of labels is used (None or NaN where they are missing), by every method. Of given
+            splits, that called train is adapted to. Without a
             target there is nothing to adapt to: the source stands for it, and a warning says so.
         domains : array of shape (n,), optional
             Which of several source domains each example is from: each domain counts as much as it resembles the target
@@ -264,6 +265,8 @@ class DomainAdaptation(Technique):
         elif self.method != "auto":
             names = {name: feature_method(name) for name in FEATURE_METHODS}
             require_task(str(self.method), feature_method(self.method), what.task.kind, names)
+            require_no_head(self.method, {"sample_weight": sample_weight, "domains": domains})
+        require_texts(backbone, goal.inputs)
         found = embedded(
             backbone,
             what,
@@ -285,11 +288,17 @@ class DomainAdaptation(Technique):
         if not len(there.rows):
             raise UnreadableInputsError(there.failures, total=len(there.failures))
         prepared = time.perf_counter()
-        problem = problem_of(found, there, goal, lambda: self._head(found.task), self._seed)
+        problem = problem_of(
+            found,
+            there,
+            goal,
+            lambda: self._head(found.task),
+            class_weight=self.class_weight,
+            random_state=self._seed,
+        )
         told: dict[str, Any] = {}
         if domains is not None:
             problem, told["domains"] = weighted_domains(problem, domains[found.rows])
-        self.task_, self.left_out_, self.unlabelled_ = found.task, found.failures, found.unlabelled
         if self._trains:
             here, beyond = list(X), list(goal.inputs)
             inputs = [here[row] for row in found.rows] + [beyond[row] for row in there.rows]
@@ -298,6 +307,7 @@ class DomainAdaptation(Technique):
             adapted = self._adapt(problem, told)
             self.backbone_, self.head_, self.training_ = backbone, adapted.served(problem), None
             self.validation_ = held_out_evaluation(found.task, adapted.head, found.labels)
+        self.task_, self.left_out_, self.unlabelled_ = found.task, found.failures, found.unlabelled
         told["target"] = {"examples": len(there.rows), "labelled": len(problem.known), "left_out": len(there.failures)}
         self.adaptation_ = told
         ended = time.perf_counter()
@@ -323,6 +333,8 @@ class DomainAdaptation(Technique):
             one_of("head", self.head, dict.fromkeys(name for heads in HEADS.values() for name in heads))
         if self.budget is not None:
             number("budget", self.budget, low=0)
+        asked = {"head": None if isinstance(self.head, str) and self.head == "auto" else self.head}
+        require_no_head(self.method, asked | {"class_weight": self.class_weight})
 
     def _backbone(self) -> Backbone:
         return load_backbone(
@@ -336,8 +348,6 @@ class DomainAdaptation(Technique):
         )
 
     def _head(self, task: Task) -> Any:
-        if not isinstance(self.head, str):
-            return clone(self.head)
         return make_head(
             self.head,
             task.kind,
@@ -366,7 +376,9 @@ class DomainAdaptation(Technique):
                 "target_probabilities": plain.head.predict_proba(problem.target),
             }
         told["weights"] = None if adapted.weights is None else {"method": weights.method, **adapted.told}
-        told["shift"] = diagnose(weights, problem.source, problem.target, **evidence).to_dict()
+        told["shift"] = diagnose(
+            weights, problem.source, problem.target, random_state=problem.random_state, **evidence
+        ).to_dict()
         return adapted
 
     @property
@@ -391,6 +403,9 @@ class DomainAdaptation(Technique):
         self, backbone: Backbone, inputs: list[Any], source: Labelled, problem: Problem, told: dict[str, Any]
     ) -> None:
         """Train the network on both domains, and set the fitted state."""
+        weights = method("classifier")(problem.source, problem.target)  # what it may refuse, before the training
+        found = diagnose(weights, problem.source, problem.target, random_state=problem.random_state)
+        told["weights"], told["shift"] = None, found.to_dict()
         both = both_domains(
             backbone,
             inputs,
@@ -413,19 +428,7 @@ class DomainAdaptation(Technique):
         self.head_ = AdaptedHead(None, head, random_state=self._seed).fit(adapted.features[both.target])
         self.training_ = {**adapted.to_dict(), "served": "adapted"}
         told["method"] = self.method if isinstance(self.method, str) else type(self.method).__name__
-        weights = method("classifier")(problem.source, problem.target)
-        told["weights"], told["shift"] = None, diagnose(weights, problem.source, problem.target).to_dict()
         phases.clear()
-
-    def _saved_params(self) -> Mapping[str, Any]:
-        params = self.get_params(deep=False)
-        return {
-            **params,
-            "backbone": self.backbone_.name,
-            "store": self.store if isinstance(self.store, bool) else True,
-            "checkpoints": None,
-            "resume": False,
-        }
 
 
 def _target(target: Any, X: Any, task: Task) -> Domain:
@@ -444,6 +447,7 @@ def _target(target: Any, X: Any, task: Task) -> Domain:
             found=f"a {type(target).__name__}",
             remedy="Pass graft.Domain(inputs): scikit-learn cuts any array as long as X in half with it.",
         )
+    target = target.split("train") or target
     if target.labels is not None and task.kind == "classification":
         labels = task_labels(task, target.labels)
         check_classes(task.classes, labels[labelled_rows(labels)], subject="labels of the target")

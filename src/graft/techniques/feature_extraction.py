@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
 
 from graft._checks import one_of
 from graft.backbones import Backbone, load_backbone
-from graft.data import Task
 from graft.heads import HEADS, make_head
 from graft.techniques.labelled import embedded, given
 from graft.techniques.technique import Technique, held_out_evaluation
@@ -158,7 +155,13 @@ class FeatureExtraction(Technique):
             random_state=self.random_state,
         )
         prepared = time.perf_counter()
-        head = self._head(found.task)
+        head = make_head(
+            self.head,
+            found.task.kind,
+            class_weight=self.class_weight,
+            calibrate=self.calibrate,
+            random_state=self.random_state,
+        )
 
         def repeated(values: Any) -> Any:
             return None if values is None else np.repeat(values, self.views, axis=0)
@@ -187,22 +190,3 @@ class FeatureExtraction(Technique):
             chosen = (self.layer, self.pooling) != (None, None)
             return self.backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else self.backbone
         return load_backbone(self.backbone, layer=self.layer, pooling=self.pooling, device=self.device)
-
-    def _head(self, task: Task) -> Any:
-        if not isinstance(self.head, str):
-            return clone(self.head)
-        return make_head(
-            self.head,
-            task.kind,
-            class_weight=self.class_weight,
-            calibrate=self.calibrate,
-            random_state=self.random_state,
-        )
-
-    def _saved_params(self) -> Mapping[str, Any]:
-        params = self.get_params(deep=False)
-        return {
-            **params,
-            "backbone": self.backbone_.name,
-            "store": self.store if isinstance(self.store, bool) else True,
-        }

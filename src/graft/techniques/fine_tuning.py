@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Self
 
@@ -429,14 +428,3 @@ class FineTuning(Technique):
     def _settings(self) -> Settings:
         names = (field.name for field in fields(Settings) if field.name != "seed")
         return Settings(**{name: getattr(self, name) for name in names}, seed=self._seed)
-
-    def _saved_params(self) -> Mapping[str, Any]:
-        params = self.get_params(deep=False)
-        return {
-            **params,
-            "backbone": self.backbone_.name,
-            "store": self.store if isinstance(self.store, bool) else True,
-            "checkpoints": None,
-            "resume": False,
-            "log_folder": None,
-        }

@@ -108,6 +108,8 @@ def given(
         if values is not None:
             require_one_each(subject, values, input_count(X))
     predicted = _task(task, labels, getattr(y, "columns", ()) if label_names is None else label_names)
+    if predicted.kind == "classification" and labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     require_trainable(labels[labelled_rows(labels)], predicted)
     return Given(
         X,
@@ -145,7 +147,7 @@ def embedded(
         raise RequestError(
             "views", expected=f"1 for {backbone.modality} inputs", found=str(views), remedy="Pass views=1."
         )
-    _require_texts(backbone, what.inputs)
+    require_texts(backbone, what.inputs)
     embedding = embed(
         backbone,
         what.inputs,
@@ -169,7 +171,7 @@ def readable(backbone: Backbone, what: Given, *, strict: bool) -> Labelled:
     UnreadableInputsError
         If no input can be read, or with `strict` if one cannot.
     """
-    _require_texts(backbone, what.inputs)
+    require_texts(backbone, what.inputs)
     sources = list(what.inputs)
     parts = range(0, len(sources), _READ_TOGETHER)
 
@@ -224,7 +226,7 @@ def _task(kind: str, labels: np.ndarray, columns: Sequence[Any]) -> Task:
     return Task("", "multilabel", names or tuple(str(position) for position in positions))
 
 
-def _require_texts(backbone: Backbone, inputs: Any) -> None:
+def require_texts(backbone: Backbone, inputs: Any) -> None:
     """Refuse paths of images for a network that reads texts: it would learn from the names of the folders."""
     if backbone.modality != "text":
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,13 @@ if TYPE_CHECKING:
 _TRAINING_ROWS = frozenset({"out_of_fold_"})
 
 
-def save(model: Technique, params: Mapping[str, Any], folder: str | os.PathLike[str]) -> Path:
+def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
     """Write a fitted technique; see `Technique.save`."""
     backbone, task = model.backbone_, model.task_
     tensors = backbone_tensors(backbone)
     config = {
         "technique": model.technique,
-        "params": dismantle(dict(params), "params", tensors, leave_out=_TRAINING_ROWS),
+        "params": dismantle(_params(model), "params", tensors, leave_out=_TRAINING_ROWS),
         "backbone": backbone_facts(backbone),
         "task": {"name": task.name, "kind": task.kind, "classes": [plain(label) for label in task.classes]},
         "head": dismantle(model.head_, "head", tensors, leave_out=_TRAINING_ROWS),
@@ -43,6 +42,16 @@ def save(model: Technique, params: Mapping[str, Any], folder: str | os.PathLike[
     }
     pages = {} if model.training_ is None else curve_files(model.training_)
     return write_run(folder, config=config, tensors=tensors, card=model_card(config), pages=pages)
+
+
+def _params(model: Technique) -> dict[str, Any]:
+    """Return the constructor's parameters as plain values: the backbone by its name, without places of this machine."""
+    params = model.get_params(deep=False)
+    store = params["store"] if isinstance(params["store"], bool) else True
+    here = {"checkpoints": None, "log_folder": None, "resume": False}
+    return {**params, "backbone": model.backbone_.name, "store": store} | {
+        name: value for name, value in here.items() if name in params
+    }
 
 
 def versions() -> dict[str, str]:

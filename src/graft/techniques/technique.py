@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -94,10 +94,6 @@ class Technique(BaseEstimator, ABC):
     @abstractmethod
     def fit(self, X: Any, y: Any) -> Technique:
         """Fit on inputs of shape (n,) or (n, ...) and their labels."""
-
-    @abstractmethod
-    def _saved_params(self) -> Mapping[str, Any]:
-        """Return the constructor's parameters as plain values, the backbone by its name."""
 
     def predict(self, X: Any, *, reject: float | None = None) -> np.ndarray:
         """Predict the label of each input.
@@ -212,7 +208,7 @@ class Technique(BaseEstimator, ABC):
             If the folder holds something else than a run.
         """
         self._require_fitted()
-        return save(self, self._saved_params(), folder)
+        return save(self, folder)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -321,8 +317,8 @@ def evaluate(task: Task, labels: Any, predicted: Any, probabilities: Any, *, gro
     )
 
 
-def task_labels(task: Task, y: Any) -> np.ndarray:
-    """Return labels as an array; the columns of a multi-label data frame in the order of the task.
+def task_labels(task: Task, y: Any, *, columns: Sequence[Any] = ()) -> np.ndarray:
+    """Return labels as an array; the named columns of a multi-label table in the order of the task.
 
     Raises
     ------
@@ -333,7 +329,7 @@ def task_labels(task: Task, y: Any) -> np.ndarray:
     if task.kind != "multilabel":
         return labels
     labels = labels.reshape(len(labels), -1)
-    named = [str(name) for name in getattr(y, "columns", ())]
+    named = [str(name) for name in getattr(y, "columns", columns)]
     names = [str(name) for name in task.classes]
     if sorted(named) == sorted(names):
         return labels[:, [named.index(name) for name in names]]

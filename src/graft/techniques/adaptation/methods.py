@@ -228,41 +228,27 @@ class JointlyFitted(Method):
 
     def adapt(self, problem: Problem) -> Adapted:
         classifier = clone(self._classifier)
+        if "random_state" in classifier.get_params():
+            classifier.set_params(random_state=problem.random_state)
         source, target = problem.scaled
         classifier.fit(source, problem.targets, target=target, target_labels=problem.target_labels())
         return Adapted(None, classifier, scaled=True)
 
 
-def _alignments() -> dict[str, Callable[[], Alignment]]:
-    """Return how the closed-form alignments are made."""
-    return {
-        "standardization": alignment.DomainStandardization,
-        "coral": alignment.CORAL,
-        "subspace-alignment": alignment.SubspaceAlignment,
-        "geodesic-flow": alignment.GeodesicFlowKernel,
-        "tca": alignment.TransferComponentAnalysis,
-        "jda": alignment.JointDistributionAdaptation,
-        "bda": lambda: alignment.JointDistributionAdaptation(balance=None),
-        "transport": alignment.OptimalTransport,
-        "sinkhorn": lambda: alignment.OptimalTransport("entropic"),
-        "class-transport": lambda: alignment.OptimalTransport("class"),
-        "linear-transport": alignment.LinearTransport,
-    }
-
-
-ALIGNMENTS = (
-    "standardization",
-    "coral",
-    "subspace-alignment",
-    "geodesic-flow",
-    "tca",
-    "jda",
-    "bda",
-    "transport",
-    "sinkhorn",
-    "class-transport",
-    "linear-transport",
-)
+# Closed-form alignments, and how they are made: the package's names are imported when asked for.
+ALIGNMENTS: dict[str, Callable[[], Alignment]] = {
+    "standardization": lambda: alignment.DomainStandardization(),
+    "coral": lambda: alignment.CORAL(),
+    "subspace-alignment": lambda: alignment.SubspaceAlignment(),
+    "geodesic-flow": lambda: alignment.GeodesicFlowKernel(),
+    "tca": lambda: alignment.TransferComponentAnalysis(),
+    "jda": lambda: alignment.JointDistributionAdaptation(),
+    "bda": lambda: alignment.JointDistributionAdaptation(balance=None),
+    "transport": lambda: alignment.OptimalTransport(),
+    "sinkhorn": lambda: alignment.OptimalTransport("entropic"),
+    "class-transport": lambda: alignment.OptimalTransport("class"),
+    "linear-transport": lambda: alignment.LinearTransport(),
+}
 JOINTLY_FITTED = ("centroids", "meda")
 FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, *JOINTLY_FITTED)
 
@@ -285,7 +271,7 @@ def feature_method(method: Any) -> Method:
         return LabelShift(method)
     if method in JOINTLY_FITTED:
         return JointlyFitted(alignment.MEDA() if method == "meda" else alignment.CentroidRefinement())
-    return Aligned(_alignments()[method]())
+    return Aligned(ALIGNMENTS[method]())
 
 
 def require_task(name: str, method: Method, kind: str, names: Mapping[str, Method]) -> None:
@@ -305,6 +291,30 @@ def require_task(name: str, method: Method, kind: str, names: Mapping[str, Metho
         found=f"{name!r}, which is for {' and '.join(method.tasks)}",
         remedy=f"These can: {able}.",
     )
+
+
+def require_no_head(method: Any, asked: Mapping[str, Any]) -> None:
+    """Refuse what concerns the head, or what examples count, beside a method that is a classifier of its own.
+
+    Parameters
+    ----------
+    method : str or Alignment
+    asked : mapping
+        Options by name; None: not asked for.
+
+    Raises
+    ------
+    RequestError
+        If one was asked for.
+    """
+    given = [name for name, value in asked.items() if value is not None]
+    if isinstance(method, str) and method in JOINTLY_FITTED and given:
+        raise RequestError(
+            given[0],
+            expected="a method beside it that fits a head",
+            found=f"method={method!r}, a classifier of its own, which lets all source examples count the same",
+            remedy="Leave it out, or take another method.",
+        )
 
 
 def held_out_probabilities(head: Any, rows: int) -> np.ndarray:

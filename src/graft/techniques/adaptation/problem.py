@@ -13,6 +13,7 @@ from scipy import sparse
 from graft import importance
 from graft.backbones import Embedding
 from graft.data import Domain, Task
+from graft.data.values import missing
 from graft.errors import DataError
 from graft.heads.training_set import apply_scaling, location_and_scale
 from graft.importance import domain_auc, mmd_test
@@ -51,6 +52,8 @@ class Problem:
         Those labels.
     new_head : callable
         Returns an unfitted head.
+    class_weight : "balanced", dict or None
+        What the head counts each class.
     random_state : int
         Decides whatever a method draws.
     """
@@ -64,6 +67,7 @@ class Problem:
     known: np.ndarray
     known_targets: np.ndarray
     new_head: Callable[[], Any]
+    class_weight: Any
     random_state: int
 
     @cached_property
@@ -96,6 +100,11 @@ class Problem:
         labels[self.known] = self.known_targets
         return labels
 
+    @property
+    def even(self) -> bool:
+        """Whether all source examples, and all classes, count the same."""
+        return self.class_weight is None and bool(np.ptp(self.weight) == 0)
+
     def weighted(self, weight: np.ndarray) -> Self:
         """Return the problem with the source's weights times `weight` (n_s,), which has mean one."""
         return replace(self, weight=self.weight * np.maximum(weight, _LEAST))
@@ -125,7 +134,13 @@ class Problem:
 
 
 def problem_of(
-    found: Labelled, there: Embedding, goal: Domain, new_head: Callable[[], Any], random_state: int
+    found: Labelled,
+    there: Embedding,
+    goal: Domain,
+    new_head: Callable[[], Any],
+    *,
+    class_weight: Any,
+    random_state: int,
 ) -> Problem:
     """Return what is to be adapted.
 
@@ -139,6 +154,8 @@ def problem_of(
         The target; what it has of labels.
     new_head : callable
         Returns an unfitted head.
+    class_weight : "balanced", dict or None
+        What the head counts each class.
     random_state : int
         Decides whatever a method draws.
 
@@ -148,6 +165,15 @@ def problem_of(
         If the features of both are not equally long, or a label of the target cannot be used.
     """
     source, target = found.features, there.features
+    if sparse.issparse(target) != sparse.issparse(source):
+        target = sparse.csr_matrix(target) if sparse.issparse(source) else target.toarray()
+    if target.shape[0] < 2:
+        raise DataError(
+            "target",
+            expected="2 or more examples that can be read",
+            found=str(target.shape[0]),
+            remedy="A distribution cannot be told from less; pass more of them.",
+        )
     if source.shape[1] != target.shape[1]:
         raise DataError(
             "target",
@@ -157,10 +183,18 @@ def problem_of(
         )
     known, labels = np.array([], np.intp), found.targets[:0]
     if goal.labels is not None:
-        given_labels = task_labels(found.task, goal.labels)[there.rows]
+        given_labels = task_labels(found.task, goal.labels, columns=goal.tasks)[there.rows]
         known = np.flatnonzero(labelled_rows(given_labels))
         to_targets = {"regression": numbers, "multilabel": label_table}.get(found.task.kind, np.asarray)
         labels = to_targets(given_labels[known])
+        if labels.size != len(known) * int(np.prod(found.targets.shape[1:])):
+            raise DataError(
+                "labels of the target",
+                expected=f"{int(np.prod(found.targets.shape[1:]))} for each example, as in the source",
+                found=f"an array of shape {labels.shape}",
+                remedy="Pass the same columns of labels for both domains.",
+            )
+        labels = labels.reshape(len(known), *found.targets.shape[1:])
     return Problem(
         task=found.task,
         source=source,
@@ -171,6 +205,7 @@ def problem_of(
         known=known,
         known_targets=labels.astype(found.targets.dtype) if len(known) else labels,
         new_head=new_head,
+        class_weight=class_weight,
         random_state=random_state,
     )
 
@@ -193,6 +228,13 @@ def known_share(source: int, known: int) -> float:
 
 def weighted_domains(problem: Problem, domains: np.ndarray) -> tuple[Problem, dict[str, float]]:
     """Return the problem with the weights of its source domains (n_s,), each by its mean density ratio, and these."""
+    if missing(domains).any():
+        raise DataError(
+            "domains",
+            expected="the source domain of each example",
+            found=f"{int(missing(domains).sum())} without one",
+            remedy="Name the domain of every example, or leave those examples out.",
+        )
     ratio = importance.method("classifier")(problem.source, problem.target).sample_weight
     names, codes = np.unique(domains, return_inverse=True)
     means = np.bincount(codes, ratio) / np.bincount(codes)

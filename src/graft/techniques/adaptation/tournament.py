@@ -17,7 +17,7 @@ from graft._progress import progress
 from graft.errors import GraftError
 from graft.importance import method
 from graft.metrics import Choice, choose, predicted_shares, score_classifiers, score_regressors
-from graft.techniques.adaptation.methods import Adapted, feature_method, held_out_probabilities
+from graft.techniques.adaptation.methods import JOINTLY_FITTED, Adapted, feature_method, held_out_probabilities
 from graft.techniques.adaptation.problem import Problem
 
 BASELINE = "source-only"
@@ -94,6 +94,9 @@ def tournament(problem: Problem, *, budget: float | None) -> Outcome:
                     spent = f"the budget of {budget:g} s was spent"
                     left_out[name] = "no difference between the domains was found" if not problem.shifted else spent
                     continue
+                if name in JOINTLY_FITTED and not problem.even:
+                    left_out[name] = "it lets all source examples count the same, and here they do not"
+                    continue
             started = time.monotonic()
             try:
                 with warnings.catch_warnings():
@@ -122,7 +125,7 @@ def _choice(problem: Problem, adapted: Mapping[str, Adapted]) -> Choice:
         usable &= np.isfinite(targets).all(axis=1)
         scores = score_regressors(
             target,
-            source={name: table[usable] for name, table in held_out.items()},
+            source={name: table[usable] for name, table in held_out.items()} if usable.any() else None,
             source_labels=targets[usable],
             sample_weight=sample_weight[usable],
         )
