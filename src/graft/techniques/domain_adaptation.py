@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import fields
 from inspect import signature
 from typing import Any, Self
@@ -13,17 +12,16 @@ import numpy as np
 from graft._checks import number, one_of
 from graft.alignment import AdaptationLoss, Alignment
 from graft.backbones import Backbone, embed, load_backbone
-from graft.data import Domain, Task, check_classes
-from graft.errors import RequestError, UnreadableInputsError
+from graft.data import Domain, Task
+from graft.errors import UnreadableInputsError
 from graft.heads import HEADS, make_head
-from graft.importance import diagnose, method
 from graft.techniques.adaptation.adapted_head import AdaptedHead
 from graft.techniques.adaptation.both_domains import both_domains
+from graft.techniques.adaptation.given_target import checked_target
 from graft.techniques.adaptation.methods import (
     FEATURE_METHODS,
     Adapted,
     feature_method,
-    held_out_probabilities,
     require_no_head,
     require_task,
 )
@@ -37,9 +35,7 @@ from graft.techniques.settings import Settings
 from graft.techniques.technique import (
     Technique,
     held_out_evaluation,
-    labelled_rows,
     require_one_each,
-    task_labels,
 )
 
 # Options that mean something for the one way of adapting alone.
@@ -255,7 +251,7 @@ class DomainAdaptation(Technique):
         self._check_options()
         backbone = self._backbone()
         what = given(X, y, task=self.task, label_names=self.label_names, sample_weight=sample_weight, groups=groups)
-        goal = _target(target, X, what.task)
+        goal = checked_target(target, X, what.task)
         if domains is not None:
             domains = np.asarray(domains)
             require_one_each("domains", domains, len(what.labels))
@@ -366,19 +362,12 @@ class DomainAdaptation(Technique):
             name = self.method if isinstance(self.method, str) else type(self.method).__name__
             everyone = {name: feature_method(self.method).adapt(problem)}
         adapted, told["method"] = everyone[name], name
-        weights = adapted.weights or method("classifier")(problem.source, problem.target)
-        evidence: dict[str, Any] = {}
+        plain = None
         if problem.task.kind == "classification":
-            plain = everyone.get(BASELINE) or feature_method(BASELINE).adapt(problem)
-            evidence = {
-                "labels": problem.targets,
-                "source_probabilities": held_out_probabilities(plain.head, len(problem.targets)),
-                "target_probabilities": plain.head.predict_proba(problem.target),
-            }
-        told["weights"] = None if adapted.weights is None else {"method": weights.method, **adapted.told}
-        told["shift"] = diagnose(
-            weights, problem.source, problem.target, random_state=problem.random_state, **evidence
-        ).to_dict()
+            plain = (everyone.get(BASELINE) or feature_method(BASELINE).adapt(problem)).head
+        weights = adapted.weights
+        told["weights"] = None if weights is None else {"method": weights.method, **adapted.told}
+        told["shift"] = problem.diagnosis(weights, plain=plain)
         return adapted
 
     @property
@@ -403,9 +392,7 @@ class DomainAdaptation(Technique):
         self, backbone: Backbone, inputs: list[Any], source: Labelled, problem: Problem, told: dict[str, Any]
     ) -> None:
         """Train the network on both domains, and set the fitted state."""
-        weights = method("classifier")(problem.source, problem.target)  # what it may refuse, before the training
-        found = diagnose(weights, problem.source, problem.target, random_state=problem.random_state)
-        told["weights"], told["shift"] = None, found.to_dict()
+        told["weights"], told["shift"] = None, problem.diagnosis(None)  # what it may refuse, before the training
         both = both_domains(
             backbone,
             inputs,
@@ -429,26 +416,3 @@ class DomainAdaptation(Technique):
         self.training_ = {**adapted.to_dict(), "served": "adapted"}
         told["method"] = self.method if isinstance(self.method, str) else type(self.method).__name__
         phases.clear()
-
-
-def _target(target: Any, X: Any, task: Task) -> Domain:
-    """Return the target domain, checked as far as that is possible before any input is read."""
-    if target is None:
-        warnings.warn(
-            "No target was given: the source stands for it, and there is nothing to adapt to. Pass target=Domain(...).",
-            UserWarning,
-            stacklevel=3,
-        )
-        return Domain(X)
-    if not isinstance(target, Domain):
-        raise RequestError(
-            "target",
-            expected="a Domain",
-            found=f"a {type(target).__name__}",
-            remedy="Pass graft.Domain(inputs): scikit-learn cuts any array as long as X in half with it.",
-        )
-    target = target.split("train") or target
-    if target.labels is not None and task.kind == "classification":
-        labels = task_labels(task, target.labels)
-        check_classes(task.classes, labels[labelled_rows(labels)], subject="labels of the target")
-    return target

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
@@ -18,7 +18,7 @@ from graft.errors import RequestError
 from graft.importance import DENSITY_RATIOS, LABEL_SHIFTS, Weights, flattening
 from graft.importance.two_sample import AucTest
 from graft.techniques.adaptation.adapted_head import AdaptedHead
-from graft.techniques.adaptation.problem import Problem
+from graft.techniques.adaptation.problem import Problem, held_out_probabilities
 
 ANY_TASK = ("classification", "multilabel", "regression")
 CLASSES_ONLY = ("classification",)
@@ -105,8 +105,9 @@ class Reweighting(Method):
         return ANY_TASK
 
     def adapt(self, problem: Problem) -> Adapted:
-        estimated = importance.method(self._name)(problem.source, problem.target)
-        return _weighted(problem, estimated, {}, domains=problem.domains)
+        own = self._name == "classifier"
+        estimated = problem.ratio if own else importance.method(self._name)(problem.source, problem.target)
+        return _weighted(problem, estimated, {}, domains=problem.tests[0])
 
 
 @final
@@ -315,11 +316,3 @@ def require_no_head(method: Any, asked: Mapping[str, Any]) -> None:
             found=f"method={method!r}, a classifier of its own, which lets all source examples count the same",
             remedy="Leave it out, or take another method.",
         )
-
-
-def held_out_probabilities(head: Any, rows: int) -> np.ndarray:
-    """Return the probabilities (n_s, K) of source examples by heads that had not seen them; NaN where none did."""
-    scores = getattr(head, "out_of_fold_", None)
-    if scores is None:
-        return np.full((rows, len(head.classes_)), np.nan)
-    return softmax(scores[:rows] / head.temperature_, axis=1)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
+from scipy.special import softmax
 
 from graft import importance
 from graft.backbones import Embedding
@@ -16,8 +17,9 @@ from graft.data import Domain, Task
 from graft.data.values import missing
 from graft.errors import DataError
 from graft.heads.training_set import apply_scaling, location_and_scale
-from graft.importance import domain_auc, mmd_test
-from graft.importance.two_sample import AucTest
+from graft.importance import Weights, diagnose, domain_auc, mmd_test
+from graft.importance.diagnosis import differ
+from graft.importance.two_sample import AucTest, MmdTest
 from graft.techniques.labelled import Labelled
 from graft.techniques.technique import label_table, labelled_rows, numbers, task_labels
 
@@ -25,7 +27,6 @@ from graft.techniques.technique import label_table, labelled_rows, numbers, task
 _MOST = 20.0
 # A source example counts at least this much of the mean: a class that looks like nothing in the target stays a class.
 _LEAST = 1e-3
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +83,44 @@ class Problem:
         return apply_scaling(self.source, *self.scaling), apply_scaling(self.target, *self.scaling)
 
     @cached_property
-    def domains(self) -> AucTest:
-        """How well a classifier tells the domains apart."""
-        return domain_auc(self.source, self.target, random_state=self.random_state)
+    def tests(self) -> tuple[AucTest, MmdTest]:
+        """How well a classifier, and the means in a kernel's space, tell the domains apart."""
+        return (
+            domain_auc(self.source, self.target, random_state=self.random_state),
+            mmd_test(self.source, self.target, random_state=self.random_state),
+        )
+
+    @property
+    def shifted(self) -> bool:
+        """Whether a test tells the domains apart."""
+        return differ(*self.tests)
 
     @cached_property
-    def shifted(self) -> bool:
-        """Whether a test tells the domains apart, at a level of 5 % for both tests together."""
-        kernels = mmd_test(self.source, self.target, random_state=self.random_state)
-        return 2 * min(self.domains.p_value, kernels.p_value) < _LEVEL
+    def ratio(self) -> Weights:
+        """The density ratio that a classifier of the domains estimates, before anything flattens it."""
+        return importance.method("classifier")(self.source, self.target)
+
+    def diagnosis(self, weights: Weights | None, *, plain: Any = None) -> dict[str, Any]:
+        """Return whether there is a shift and of which kind, and what the weights are worth, as plain values.
+
+        Parameters
+        ----------
+        weights : Weights or None
+            Of the source; None: the classifier's.
+        plain : head, optional
+            A classifier that was fitted without adaptation: what it predicts tells a shift of the classes' shares.
+        """
+        found = diagnose(
+            weights or self.ratio,
+            self.source,
+            self.target,
+            random_state=self.random_state,
+            tests=self.tests,
+            labels=None if plain is None else self.targets,
+            source_probabilities=None if plain is None else held_out_probabilities(plain, len(self.targets)),
+            target_probabilities=None if plain is None else plain.predict_proba(self.target),
+        )
+        return found.to_dict()
 
     def target_labels(self) -> np.ndarray | None:
         """Return the target's labels (n_t,), None where they are missing; None if all are."""
@@ -235,7 +265,7 @@ def weighted_domains(problem: Problem, domains: np.ndarray) -> tuple[Problem, di
             found=f"{int(missing(domains).sum())} without one",
             remedy="Name the domain of every example, or leave those examples out.",
         )
-    ratio = importance.method("classifier")(problem.source, problem.target).sample_weight
+    ratio = problem.ratio.sample_weight
     names, codes = np.unique(domains, return_inverse=True)
     means = np.bincount(codes, ratio) / np.bincount(codes)
     weight = means[codes]
@@ -249,3 +279,11 @@ def stacked(upper: Any, lower: Any) -> Any:
     if sparse.issparse(upper):
         return sparse.csr_matrix(sparse.vstack([upper, lower]))
     return np.concatenate([upper, lower])
+
+
+def held_out_probabilities(head: Any, rows: int) -> np.ndarray:
+    """Return the probabilities (n_s, K) of source examples by heads that had not seen them; NaN where none did."""
+    scores = getattr(head, "out_of_fold_", None)
+    if scores is None:
+        return np.full((rows, len(head.classes_)), np.nan)
+    return softmax(scores[:rows] / head.temperature_, axis=1)

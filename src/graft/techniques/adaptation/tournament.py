@@ -15,10 +15,9 @@ from scipy.special import expit
 
 from graft._progress import progress
 from graft.errors import GraftError
-from graft.importance import method
 from graft.metrics import Choice, choose, predicted_shares, score_classifiers, score_regressors
-from graft.techniques.adaptation.methods import JOINTLY_FITTED, Adapted, feature_method, held_out_probabilities
-from graft.techniques.adaptation.problem import Problem
+from graft.techniques.adaptation.methods import JOINTLY_FITTED, Adapted, feature_method
+from graft.techniques.adaptation.problem import Problem, held_out_probabilities
 
 BASELINE = "source-only"
 # Cheap ones first: where time is short, the dear ones are left out.
@@ -89,13 +88,9 @@ def tournament(problem: Problem, *, budget: float | None) -> Outcome:
     with progress("adapting", len(names), "methods") as advance:
         for name in names:
             if name != BASELINE:
-                late = budget is not None and time.monotonic() - began > budget
-                if late or not problem.shifted:
-                    spent = f"the budget of {budget:g} s was spent"
-                    left_out[name] = "no difference between the domains was found" if not problem.shifted else spent
-                    continue
-                if name in JOINTLY_FITTED and not problem.even:
-                    left_out[name] = "it lets all source examples count the same, and here they do not"
+                why = _left_out(name, problem, budget is not None and time.monotonic() - began > budget)
+                if why:
+                    left_out[name] = why
                     continue
             started = time.monotonic()
             try:
@@ -111,12 +106,19 @@ def tournament(problem: Problem, *, budget: float | None) -> Outcome:
     return Outcome(_choice(problem, adapted), adapted, left_out, seconds)
 
 
+def _left_out(name: str, problem: Problem, late: bool) -> str:
+    """Return why a candidate does not take part; empty if it does."""
+    if late:
+        return "the budget of seconds was spent"
+    if name in JOINTLY_FITTED and not problem.even:
+        return "it lets all source examples count the same, and here they do not"
+    return "" if problem.shifted else "no difference between the domains was found"
+
+
 def _choice(problem: Problem, adapted: Mapping[str, Adapted]) -> Choice:
     rows = problem.source.shape[0]
-    weights = adapted["classifier"].weights if "classifier" in adapted else None
-    if weights is None:
-        weights = method("classifier")(problem.source, problem.target)
-    sample_weight = weights.sample_weight
+    # The ratio as it was estimated: what a candidate flattened would weigh the source's errors like the source.
+    sample_weight = problem.ratio.sample_weight * problem.weight
     if problem.task.kind != "classification":
         labels = problem.task.kind == "multilabel"
         target = {name: _numbers(one, problem, labels) for name, one in adapted.items()}
