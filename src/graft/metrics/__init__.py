@@ -37,6 +37,17 @@ from graft.metrics.tournament import (
     choose,
     predicted_shares,
 )
+from graft.metrics.transferability import (
+    MaximumEvidence,
+    gbc,
+    h_score,
+    knn_accuracy,
+    knn_r2,
+    leep,
+    logme,
+    maximum_evidence,
+    nleep,
+)
 
 __all__ = [
     "EVIDENCE_WEIGHT",
@@ -44,6 +55,7 @@ __all__ = [
     "Choice",
     "Estimate",
     "Evaluation",
+    "MaximumEvidence",
     "RiskScore",
     "Statistic",
     "bootstrap",
@@ -57,9 +69,17 @@ __all__ = [
     "evaluate_multilabel",
     "evaluate_regression",
     "example_losses",
+    "gbc",
+    "h_score",
     "importance_weighted_validation",
+    "knn_accuracy",
+    "knn_r2",
+    "leep",
+    "logme",
+    "maximum_evidence",
     "mean_entropy",
     "mutual_information",
+    "nleep",
     "nuclear_norm",
     "predicted_shares",
     "reverse_validation",
