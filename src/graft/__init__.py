@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graft.backbones import Backbone, load_backbone
     from graft.data import Domain, Task, check, read_features, read_images, read_texts
-    from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, load
+    from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, load
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ _HOMES = {
     "DomainAdaptation": "graft.techniques",
     "FeatureExtraction": "graft.techniques",
     "FineTuning": "graft.techniques",
+    "MultiTask": "graft.techniques",
     "Task": "graft.data",
     "check": "graft.data",
     "load": "graft.techniques",
@@ -36,6 +37,7 @@ __all__ = [
     "DomainAdaptation",
     "FeatureExtraction",
     "FineTuning",
+    "MultiTask",
     "Task",
     "__version__",
     "check",

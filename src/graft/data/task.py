@@ -79,7 +79,7 @@ class Task:
         return np.array([-1 if gap else place[cell] for cell, gap in zip(cells, gaps, strict=True)], dtype=np.int64)
 
 
-def class_order(*labels: Any) -> tuple:
+def class_order(*labels: Any, subject: str = "labels") -> tuple:
     """Return the classes found in all of `labels` together, in sorted order, as plain Python values.
 
     Numbers sort by value, strings by code point. Whole floats are integers that once shared a column with a gap, and
@@ -89,6 +89,8 @@ def class_order(*labels: Any) -> tuple:
     ----------
     *labels : array of shape (n,)
         The labels of every split; None stands for a split without labels.
+    subject : str
+        What to call them in the message.
 
     Raises
     ------
@@ -105,10 +107,10 @@ def class_order(*labels: Any) -> tuple:
     for part in labels:
         if part is None:
             continue
-        array = label_array(part)
+        array = label_array(part, subject=subject)
         if array.ndim != 1:
             raise DataError(
-                "labels",
+                subject,
                 expected="one column of labels",
                 found=f"a table of shape {array.shape}",
                 remedy="Pass one column at a time.",
@@ -121,7 +123,7 @@ def class_order(*labels: Any) -> tuple:
     if len(found) > 1:
         shown = " and ".join(f"the {kind} {next(iter(values))!r}" for kind, values in sorted(found.items()))
         raise DataError(
-            "labels",
+            subject,
             expected="labels of one type",
             found=shown,
             remedy="Write every label the same way: all as strings, or all as numbers.",
@@ -224,7 +226,7 @@ def infer_task(labels: Any, *, name: str = "", columns: Sequence[str] = ()) -> T
         numbers = values.dtype.kind == "f" or {type(value) for value in values.tolist()} <= {int, float}
         if numbers and not all(float(value).is_integer() for value in values.tolist()):
             return Task(name, "regression")
-        return Task(name, "classification", class_order(array))
+        return Task(name, "classification", class_order(array, subject=subject))
     if array.ndim == 2 and all(value in (0, 1) for value in array[~gaps].tolist()):
         names = tuple(columns) if len(columns) else tuple(str(position) for position in range(array.shape[1]))
         if len(names) != array.shape[1]:
@@ -285,7 +287,7 @@ def require_trainable(labels: Any, task: Task) -> None:
             remedy="Label some, or put the images into a folder per class.",
         )
     if task.kind == "classification":
-        classes = class_order(values)
+        classes = class_order(values, subject=subject)
         if len(classes) < 2:
             raise DataError(
                 subject,

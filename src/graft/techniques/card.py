@@ -27,13 +27,8 @@ def model_card(config: Mapping[str, Any]) -> str:
         The run's configuration, as `graft.techniques.saving.save` makes it.
     """
     backbone, task, validation = config["backbone"], config["task"], config["validation"]
-    front = ["---", "library_name: graft", "tags:", "- transfer-learning", f"- {config['technique']}"]
-    if (tag := _TAGS.get((backbone["modality"], task["kind"]))) is not None:
-        front.append(f"pipeline_tag: {tag}")
-    if backbone["modality"] != "features":
-        front.append(f"base_model: {backbone['name']}")
-    front.append("---")
-    network = "feature vectors, no network" if backbone["modality"] == "features" else f"`{backbone['name']}`"
+    front = _front(config, _TAGS.get((backbone["modality"], task["kind"])))
+    network = _network(backbone)
     facts = [
         f"- technique: {config['technique']}",
         f"- backbone: {network}" + (f", weights `{backbone['weights_hash'][:16]}`" if backbone["weights_hash"] else ""),
@@ -75,16 +70,63 @@ def model_card(config: Mapping[str, Any]) -> str:
             "![training curve](training.svg)",
             "",
         ]
-    body += [
+    return "\n".join([*front, "", *body, *_use(config)])
+
+
+def multi_task_card(config: Mapping[str, Any]) -> str:
+    """Return the card of a run of several tasks as Markdown; `config` is that of its run."""
+    network = _network(config["backbone"])
+    body = [f"# {config['technique']} on {network}", "", f"- backbone: {network}"]
+    body += [f"- groups: {'; '.join(' + '.join(group) for group in config['groups'])}"]
+    body += [f"- seconds: {config['seconds']['total']:.1f}", ""]
+    body += ["| task | kind | classes | metric | value | interval |", "|---|---|---|---|---|---|"]
+    for task in config["tasks"]:
+        found = config["validation"].get(task["name"])
+        name = "rmse" if task["kind"] == "regression" else "accuracy"
+        figures = ["", "", ""]
+        if found is not None:
+            one = found["metrics"][name]
+            interval = "" if one["low"] is None else f"{one['low']:.4f} to {one['high']:.4f}"
+            figures = [METRIC_TITLES.get(name, name), f"{one['value']:.4f}", interval]
+        body.append(f"| {' | '.join([task['name'], task['kind'], str(len(task['classes']) or ''), *figures])} |")
+    body += ["", "Measured on held-out parts of the training examples.", ""]
+    if config["verdict"] is not None:
+        body += ["| task | alone | together | verdict | served |", "|---|---|---|---|---|"]
+        for one in config["verdict"]["tasks"]:
+            pair = [f"{one[name]:.4f}" if one[name] is not None else "" for name in ("alone", "together")]
+            body.append(f"| {' | '.join([one['task'], *pair, one['verdict'], one['served']])} |")
+        body.append("")
+    return "\n".join([*_front(config, None), "", *body, *_use(config)])
+
+
+def _front(config: Mapping[str, Any], tag: str | None) -> list[str]:
+    """Return the front matter for machines."""
+    front = ["---", "library_name: graft", "tags:", "- transfer-learning", f"- {config['technique']}"]
+    if tag is not None:
+        front.append(f"pipeline_tag: {tag}")
+    if config["backbone"]["modality"] != "features":
+        front.append(f"base_model: {config['backbone']['name']}")
+    return [*front, "---"]
+
+
+def _network(backbone: Mapping[str, Any]) -> str:
+    return "feature vectors, no network" if backbone["modality"] == "features" else f"`{backbone['name']}`"
+
+
+def _use(config: Mapping[str, Any]) -> list[str]:
+    """Return how the run is used, and what made it."""
+    made = ", ".join(f"{name} {number}" for name, number in config["versions"].items())
+    return [
         "```python",
         "import graft",
         "",
         'model = graft.load("path/to/this/folder")',
         "model.predict(inputs)",
         "```",
+        "",
+        f"Made with {made}.",
+        "",
     ]
-    made = ", ".join(f"{name} {number}" for name, number in config["versions"].items())
-    return "\n".join([*front, "", *body, "", f"Made with {made}.", ""])
 
 
 def _adaptation_lines(adaptation: Mapping[str, Any]) -> list[str]:

@@ -171,8 +171,22 @@ def readable(backbone: Backbone, what: Given, *, strict: bool) -> Labelled:
     UnreadableInputsError
         If no input can be read, or with `strict` if one cannot.
     """
-    require_texts(backbone, what.inputs)
-    sources = list(what.inputs)
+    rows, failures = readable_rows(backbone, what.inputs, strict=strict)
+    return _labelled(what, rows, None, failures)
+
+
+def readable_rows(backbone: Backbone, inputs: Any, *, strict: bool) -> tuple[np.ndarray, tuple[Failure, ...]]:
+    """Read inputs, and return the rows of those that could be read, and the others with the reason.
+
+    Raises
+    ------
+    DataError
+        If the inputs are not what the network reads.
+    UnreadableInputsError
+        With `strict`, if one cannot be read.
+    """
+    require_texts(backbone, inputs)
+    sources = list(inputs)
     parts = range(0, len(sources), _READ_TOGETHER)
 
     def reasons(number: int) -> list[str | None]:
@@ -187,8 +201,7 @@ def readable(backbone: Backbone, what: Given, *, strict: bool) -> Labelled:
     failures = tuple((row, input_name(sources[row]), why) for row, why in enumerate(found) if why is not None)
     if failures and strict:
         raise UnreadableInputsError(failures, len(sources))
-    rows = np.array([row for row, why in enumerate(found) if why is None], np.intp)
-    return _labelled(what, rows, None, failures)
+    return np.array([row for row, why in enumerate(found) if why is None], np.intp), failures
 
 
 def _labelled(what: Given, rows: np.ndarray, features: Any, failures: tuple[Failure, ...]) -> Labelled:

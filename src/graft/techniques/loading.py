@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from graft.techniques.adaptation import AdaptedHead
 from graft.techniques.domain_adaptation import DomainAdaptation
 from graft.techniques.feature_extraction import FeatureExtraction
 from graft.techniques.fine_tuning import FineTuning
+from graft.techniques.multi_task import MultiTask
+from graft.techniques.multiple.saving import restore_tasks
 from graft.techniques.saving import plain
 from graft.techniques.technique import Technique
 
@@ -33,13 +36,14 @@ _ALIGNMENTS = (
     alignment.JointDistributionAdaptation,
     alignment.LinearTransport,
     alignment.MEDA,
+    alignment.ManifoldRegularization,
     alignment.OptimalTransport,
     alignment.SubspaceAlignment,
     alignment.TransferComponentAnalysis,
 )
 
 
-def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Technique:
+def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Any:
     """Load a fitted model from the folder that `save` wrote.
 
     Parameters
@@ -51,7 +55,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
 
     Returns
     -------
-    Technique
+    Technique or MultiTask
         Fitted; it predicts what the saved model predicted.
 
     Raises
@@ -69,6 +73,9 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
     heads += [getattr(alignment, name) for name in alignment.ADAPTATION_LOSSES.values()]
     classes = {kind.__name__: kind for kind in heads}
     try:
+        if config["technique"] == MultiTask.technique:
+            several = MultiTask(**assemble(config["params"], run.tensors, classes))
+            return restore_tasks(several, run, classes, backbone=backbone)
         kind = TECHNIQUES[config["technique"]]
         task = config["task"]
         params = assemble(config["params"], run.tensors, classes)

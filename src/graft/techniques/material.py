@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch import nn
 
-from graft import _runtime
 from graft.backbones import Backbone, Views
 from graft.heads import AutoHead, LinearClassifier, LinearMultiLabel, LinearRegressor, make_head
 from graft.heads.label_table import value_weights
@@ -99,12 +99,17 @@ class Material:
 
     def head(self, name: str, features: Any, chosen: np.ndarray, seed: int | None) -> Any:
         """Return a head fitted to features (of all examples) and labels of the chosen ones."""
+        return self._fit(self._unfitted(name, seed), features[chosen], chosen)
+
+    def head_of(self, features: Any, chosen: np.ndarray, seed: int | None) -> Any:
+        """Return the best head for features (of the chosen examples alone) and the labels of these."""
+        return self._fit(self._unfitted("auto", seed), features, chosen)
+
+    def _fit(self, head: Any, features: Any, chosen: np.ndarray) -> Any:
         found = self.found
         weight = None if found.sample_weight is None else found.sample_weight[chosen]
         groups = None if found.groups is None else found.groups[chosen]
-        return self._unfitted(name, seed).fit(
-            features[chosen], found.targets[chosen], sample_weight=weight, groups=groups
-        )
+        return head.fit(features, found.targets[chosen], sample_weight=weight, groups=groups)
 
     def probe(self, chosen: np.ndarray, seed: int | None) -> Any:
         """Return the best head for the frozen features, fitted to the chosen examples; each is fitted once."""
@@ -132,7 +137,13 @@ class Material:
     def start(self, chosen: np.ndarray, seed: int | None) -> nn.Linear:
         """Return the converged linear head of the frozen features, in the units of the targets."""
         head = self._linear(chosen, seed)
-        weights, intercept = np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_)
+        return self.layer(np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_))
+
+    def layer(self, weights: np.ndarray, intercept: np.ndarray) -> nn.Linear:
+        """Return a linear model (outputs, d), in the user's units, as a layer in the units of the targets.
+
+        One row of weights for two classes is the logit of the second one.
+        """
         if self.kind == "classification" and len(weights) == 1:
             weights, intercept = np.vstack([-weights / 2, weights / 2]), np.hstack([-intercept / 2, intercept / 2])
         if isinstance(self.goal, Numbers):
@@ -159,11 +170,29 @@ class Material:
     def head_outputs(self, head: Any, features: np.ndarray) -> torch.Tensor:
         """Return a fitted head's outputs (n, outputs) for features, in the units of the network's."""
         if self.kind == "classification":
-            return torch.from_numpy(np.log(np.maximum(head.predict_proba(features), 1e-12))).float()
+            # A class without an example among those that the head was fitted to is all but impossible.
+            known = np.isin(np.asarray(self.found.task.classes), head.classes_)
+            found = np.full((features.shape[0], self.goal.outputs), 1e-12)
+            found[:, known] = np.maximum(head.predict_proba(features), 1e-12)
+            return torch.from_numpy(np.log(found)).float()
         if self.kind == "multilabel":
             logits = head.decision_function(features).reshape(len(features), -1)
             return torch.from_numpy(logits / head.temperature_).float()
         return self.goal.targets(head.predict(features))
+
+    def left_out_outputs(self, head: Any) -> torch.Tensor | None:
+        """Return a fitted head's outputs, as `head_outputs`, for its own examples, each left out; None: too few."""
+        scores = head.out_of_fold_
+        if scores is None or not np.isfinite(np.asarray(scores)).all():
+            return None
+        if self.kind == "regression":
+            return self.goal.targets(scores)
+        if self.kind == "multilabel":
+            return torch.from_numpy(np.reshape(scores, (len(scores), -1)) / head.temperature_).float()
+        known = np.isin(np.asarray(self.found.task.classes), head.classes_)
+        found = np.full((len(scores), self.goal.outputs), np.log(1e-12))
+        found[:, known] = log_softmax(scores / head.temperature_, axis=1)
+        return torch.from_numpy(found).float()
 
     def facts(self, held: np.ndarray) -> dict[str, Any]:
         """Return what tells these examples and this network from others, of which a mask (n,) is held out."""
@@ -176,13 +205,3 @@ class Material:
             "preprocessing": self.backbone.preprocessing.to_dict(),
             "data": hashlib.sha256(data.encode()).hexdigest(),
         }
-
-    def use_bfloat16(self, precision: str) -> bool:
-        """Return whether to compute in bfloat16: as asked for, or where the device trains faster in it."""
-        device = self.backbone.device
-        if precision != "auto" or not _runtime.bfloat16_is_fast(device):
-            return precision == "bfloat16"
-        # On a processor the gradients of depthwise convolutions cost in bfloat16 what everything else saves:
-        # EfficientNet-Lite0 at 128 pixels, 122 photos a second in float32 and 117 in bfloat16.
-        layers = self.backbone.module.modules()
-        return device.type != "cpu" or not any(isinstance(one, nn.Conv2d) and one.groups > 1 for one in layers)

@@ -45,6 +45,8 @@ class Objective(ABC):
         Whether it reads the inputs of the whole network, so that activations cannot stand for them.
     holds_weights : bool
         Whether it holds the weights where they started, which takes the place of weight decay.
+    after : callable or None
+        Is given the network and the batch once a step is taken: for a loss whose weights learn from it.
     """
 
     heads: Mapping[str, nn.Module]
@@ -54,6 +56,7 @@ class Objective(ABC):
     trains_head: bool
     needs_inputs: bool
     holds_weights: bool
+    after: Callable[[nn.Module, Batch], None] | None
 
     @abstractmethod
     def rows(self, step: int) -> np.ndarray:
@@ -107,7 +110,7 @@ class Supervised(Objective):
         What is added to it.
     """
 
-    least_steps, trains_head = 150, True
+    least_steps, trains_head, after = 150, True, None
 
     def __init__(
         self,
@@ -172,7 +175,7 @@ class Contrastive(Objective):
     Tunstall et al. (2022), Efficient Few-Shot Learning Without Prompts (SetFit: a sentence encoder is tuned on pairs).
     """
 
-    least_steps, trains_head, needs_inputs, holds_weights = 60, False, False, False
+    least_steps, trains_head, needs_inputs, holds_weights, after = 60, False, False, False, None
 
     def __init__(
         self,

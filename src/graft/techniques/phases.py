@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 
 from graft.errors import RequestError
-from graft.techniques.material import Material
 from graft.training import Checkpoints
 
 # Options of a technique that do not change what it computes.
 _APART = frozenset({"backbone", "checkpoints", "resume", "log_folder", "store", "device", "strict"})
+
+
+class Factual(Protocol):
+    """Examples that can be told from others."""
+
+    def facts(self, held: np.ndarray) -> dict[str, Any]: ...
 
 
 @final
@@ -37,7 +42,7 @@ class Phases:
         self._resume = resume
         self._begun: list[Checkpoints] = []
 
-    def checkpoints(self, phase: str, material: Material, held: np.ndarray) -> Checkpoints | None:
+    def checkpoints(self, phase: str, material: Factual, held: np.ndarray) -> Checkpoints | None:
         """Return those of a training of some material, of which a mask (n,) is held out; None: none are written."""
         if self._folder is None:
             return None

@@ -16,10 +16,13 @@ from graft.techniques.card import model_card
 from graft.techniques.curve import curve_files
 
 if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from graft.backbones import Backbone
     from graft.techniques.technique import Technique
 
 # One row per training example: needed to validate, not to predict.
-_TRAINING_ROWS = frozenset({"out_of_fold_"})
+TRAINING_ROWS = frozenset({"out_of_fold_"})
 
 
 def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
@@ -28,10 +31,10 @@ def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
     tensors = backbone_tensors(backbone)
     config = {
         "technique": model.technique,
-        "params": dismantle(_params(model), "params", tensors, leave_out=_TRAINING_ROWS),
+        "params": dismantle(params_of(model, model.backbone_), "params", tensors, leave_out=TRAINING_ROWS),
         "backbone": backbone_facts(backbone),
         "task": {"name": task.name, "kind": task.kind, "classes": [plain(label) for label in task.classes]},
-        "head": dismantle(model.head_, "head", tensors, leave_out=_TRAINING_ROWS),
+        "head": dismantle(model.head_, "head", tensors, leave_out=TRAINING_ROWS),
         "left_out": [list(failure) for failure in model.left_out_],
         "unlabelled": model.unlabelled_,
         "seconds": model.seconds_,
@@ -44,12 +47,12 @@ def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
     return write_run(folder, config=config, tensors=tensors, card=model_card(config), pages=pages)
 
 
-def _params(model: Technique) -> dict[str, Any]:
+def params_of(model: BaseEstimator, backbone: Backbone) -> dict[str, Any]:
     """Return the constructor's parameters as plain values: the backbone by its name, without places of this machine."""
     params = model.get_params(deep=False)
     store = params["store"] if isinstance(params["store"], bool) else True
     here = {"checkpoints": None, "log_folder": None, "resume": False}
-    return {**params, "backbone": model.backbone_.name, "store": store} | {
+    return {**params, "backbone": backbone.name, "store": store} | {
         name: value for name, value in here.items() if name in params
     }
 

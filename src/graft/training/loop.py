@@ -102,6 +102,7 @@ def train(
     plan: Plan,
     *,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    after: Callable[[nn.Module, Batch, int], None] | None = None,
     checkpoints: Checkpoints | None = None,
     log: Callable[[int, Mapping[str, float]], None] | None = None,
     description: str = "training",
@@ -125,6 +126,9 @@ def train(
         Steps, rates, what is trained when.
     evaluate : callable, optional
         From the network, in evaluation mode, to figures; ``"score"`` among them decides, larger is better.
+    after : callable, optional
+        Is given the network, this process's share of the batch and the step once the step is taken: for a loss whose
+        weights learn from it. What it remembers are buffers of the heads, which checkpoints hold and processes share.
     checkpoints : Checkpoints, optional
         Where to write them, and to continue from.
     log : callable, optional
@@ -182,9 +186,10 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
             before = {name: values.clone() for name, values in statistics.items()}
+            mine = whole.to(device)
             mean, here.parts = mean_gradients(
                 network,
-                whole.to(device),
+                mine,
                 loss,
                 step,
                 parts=here.parts,
@@ -197,6 +202,8 @@ def train(
             if math.isfinite(mean) and math.isfinite(float(norm)):
                 optimizer.step()
                 here.skipped_in_row = 0
+                if after is not None:
+                    after(network, mine, step)
                 processes.average(statistics.values())
             else:
                 put(network, before)
@@ -297,9 +304,13 @@ def _changes(plan: Plan) -> Iterator[int]:
 
 
 def _statistics(network: nn.Module, batch_norm: str) -> Weights:
-    """Return the buffers that training changes, themselves."""
-    held = network.state_dict().keys() if batch_norm == "train" else set()
-    return {name: values for name, values in network.named_buffers() if name in held}
+    """Return the buffers that training changes, themselves: those of the heads may always."""
+    held = network.state_dict().keys()
+    return {
+        name: values
+        for name, values in network.named_buffers()
+        if name in held and (batch_norm == "train" or name.startswith("heads."))
+    }
 
 
 def _ended(here: Progress, plan: Plan) -> bool:

@@ -63,7 +63,7 @@ class Adapting(Objective):
         From features to outputs.
     """
 
-    trains_head, needs_inputs, holds_weights = True, False, False
+    trains_head, needs_inputs, holds_weights, after = True, False, False, None
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class WithoutSource(Objective):
         Steps that it takes however few examples there are.
     """
 
-    trains_head, needs_inputs, holds_weights = False, False, False
+    trains_head, needs_inputs, holds_weights, after = False, False, False, None
 
     def __init__(
         self,

@@ -1,0 +1,197 @@
+"""From a label table with a column per task to the tasks, and who has a label of which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graft._checks import did_you_mean, one_of
+from graft.data import Task, check_classes, infer_task, label_array, missing, require_trainable
+from graft.errors import DataError, RequestError
+from graft.techniques.technique import label_table
+
+_KINDS = ("auto", "classification", "regression")
+# More different whole numbers than this are amounts, not the names of classes.
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class LabelColumn:
+    """The labels of one task.
+
+    Parameters
+    ----------
+    task : Task
+        It, with the name of its column.
+    labels : array of shape (n,), or (n, columns) for a multi-label task
+        As the user wrote them; missing where nobody knows.
+    """
+
+    task: Task
+    labels: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which examples (n,) have a label; of several columns, at least one."""
+        given = ~missing(self.labels)
+        return given if given.ndim == 1 else np.any(given, axis=1)
+
+
+def table_of(Y: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return a label table (n, columns), and what its columns are called: by default their positions.
+
+    Raises
+    ------
+    DataError
+        If there are not as many names as columns.
+    """
+    array = label_array(Y)
+    array = array[:, None] if array.ndim == 1 else array
+    given = getattr(Y, "columns", ()) if names is None else names
+    named = tuple(str(name) for name in given) or tuple(str(place) for place in range(array.shape[1]))
+    if len(named) != array.shape[1]:
+        raise DataError(
+            "label_names",
+            expected=f"{array.shape[1]} names, one for each column of the label table",
+            found=str(len(named)),
+            remedy="Name every column.",
+        )
+    return array, named
+
+
+def label_columns(Y: Any, tasks: Any = None, names: Sequence[str] | None = None) -> tuple[LabelColumn, ...]:
+    """Return the tasks of a label table, in the order in which they are stated, else of its columns.
+
+    Text, booleans and numbers with at most 20 different whole values name classes; other numbers are a regression.
+
+    Parameters
+    ----------
+    Y : table of shape (n, columns)
+        A data frame, an array or a list of rows; missing cells are None, NaN or empty.
+    tasks : None, sequence of str or Task, or mapping
+        Which columns are learnt (all, by default); a mapping says of what kind they are: ``{"species":
+        "classification", "damage": "regression", "tags": ["round", "red"]}``, where several columns are one multi-label
+        task. A `Task` has its classes stated.
+    names : sequence of str, optional
+        What the columns are called.
+
+    Raises
+    ------
+    RequestError
+        If a task is stated in another way.
+    DataError
+        If a column does not exist, or nothing can be learnt from it: it is empty, constant, infinite or of mixed types.
+    """
+    table, named = table_of(Y, names)
+    stated: dict[str, Any]
+    match tasks:
+        case None | "auto":
+            stated = dict.fromkeys(named, "auto")
+        case Mapping():
+            stated = {str(name): kind for name, kind in tasks.items()}
+        case str() | bytes():
+            raise RequestError(
+                "tasks", expected="names of columns, or a mapping", found=repr(tasks), remedy=f"Pass [{tasks!r}]."
+            )
+        case _:
+            stated = {one.name if isinstance(one, Task) else str(one): one for one in tasks}
+            stated = {name: kind if isinstance(kind, Task) else "auto" for name, kind in stated.items()}
+    if not stated:
+        raise RequestError("tasks", expected="one task or more", found="none", remedy="Name columns of the table.")
+    return tuple(_column(name, kind, table, named) for name, kind in stated.items())
+
+
+def known_columns(Y: Any, tasks: Sequence[Task], names: Sequence[str] | None = None) -> tuple[LabelColumn, ...]:
+    """Return the columns of a later label table that belong to tasks, in their order; some may be lacking.
+
+    Raises
+    ------
+    DataError
+        If the table has none of them, or a label is one that its task does not know.
+    """
+    wanted = [str(one) for task in tasks for one in (task.classes if task.kind == "multilabel" else [task.name])]
+    array = label_array(Y)
+    width = 1 if array.ndim == 1 else array.shape[1]
+    fits = names is not None and len(names) == width
+    table, named = table_of(Y, names if fits else getattr(Y, "columns", wanted if len(wanted) == width else None))
+    found = []
+    for task in tasks:
+        several = [str(one) for one in task.classes] if task.kind == "multilabel" else [task.name]
+        if not set(several) <= set(named):
+            continue
+        labels = label_array(table[:, [named.index(one) for one in several]].tolist())
+        labels = labels if task.kind == "multilabel" else labels[:, 0]
+        if task.kind == "classification":
+            check_classes(task.classes, labels, subject=f"labels {task.name!r}")
+        found.append(LabelColumn(task, labels))
+    if not found:
+        raise DataError(
+            "Y",
+            expected=f"columns called {', '.join(wanted)}",
+            found=", ".join(named),
+            remedy="Pass a table with the tasks' columns.",
+        )
+    return tuple(found)
+
+
+def targets_for(column: LabelColumn, rows: np.ndarray) -> np.ndarray:
+    """Return the labels of some rows as heads take them; what stands where there is none means nothing."""
+    labels = column.labels[rows]
+    if column.task.kind == "multilabel":
+        return label_table(labels)
+    if column.task.kind == "classification":
+        return np.asarray(labels)
+    known = column.known[rows]
+    found = np.zeros(len(rows))
+    found[known] = labels[known].astype(np.float64)
+    return found
+
+
+def _column(name: str, kind: Any, table: np.ndarray, named: tuple[str, ...]) -> LabelColumn:
+    several: Sequence[str] = ()
+    if isinstance(kind, Task):
+        several = [str(one) for one in kind.classes] if kind.kind == "multilabel" else ()
+    elif not isinstance(kind, str):
+        several, kind = [str(one) for one in kind], "multilabel"
+    if several:
+        labels = label_array(np.stack([table[:, _place(one, named)] for one in several], axis=1).tolist())
+        task = kind if isinstance(kind, Task) else Task(name, "multilabel", tuple(several))
+    else:
+        labels = label_array(table[:, _place(name, named)].tolist(), subject=f"labels {name!r}")
+        task = kind if isinstance(kind, Task) else _task(name, one_of(f"tasks[{name!r}]", kind, _KINDS), labels)
+    column = LabelColumn(task, labels)
+    require_trainable(labels[column.known], task)
+    return column
+
+
+def _place(name: str, named: tuple[str, ...]) -> int:
+    if name not in named:
+        raise DataError(
+            "tasks",
+            expected=f"columns of the label table: {', '.join(named)}",
+            found=repr(name),
+            remedy=did_you_mean(name, named, otherwise="Name one of its columns."),
+        )
+    return named.index(name)
+
+
+def _task(name: str, kind: str, labels: np.ndarray) -> Task:
+    found = infer_task(labels, name=name)
+    if kind == "regression" or (kind == "auto" and found.kind == "classification" and _amounts(found.classes)):
+        return Task(name, "regression")
+    if kind == "classification" and found.kind == "regression":
+        raise DataError(
+            f"labels {name!r}",
+            expected="classes",
+            found="numbers with fractions",
+            remedy="State it as a regression, or write the classes as text.",
+        )
+    return found
+
+
+def _amounts(classes: tuple) -> bool:
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in classes)
+    return numbers and len(classes) > _MOST_CLASSES
