@@ -71,6 +71,8 @@ class MultiTask(TaskTechnique):
     balancing : str
         Of the training, where there is one: a name of `graft.balancing.LOSS_WEIGHTINGS` or of
         `graft.balancing.AGGREGATORS`.
+    balancing_options : dict, optional
+        Of that method; for ``"static"``, ``{"task_weight": {task: weight}}``.
     exact : bool
         Aggregate gradients in the parameters that the tasks share, with a backward pass for each task, instead of at
         the representation that they share.
@@ -131,6 +133,7 @@ class MultiTask(TaskTechnique):
         sharing: str = "auto",
         sharing_options: Any = None,
         balancing: str = "equal",
+        balancing_options: Any = None,
         exact: bool = False,
         sampling: str = "proportional",
         grouping: Any = None,
@@ -169,6 +172,7 @@ class MultiTask(TaskTechnique):
         self.sharing = sharing
         self.sharing_options = sharing_options
         self.balancing = balancing
+        self.balancing_options = balancing_options
         self.exact = exact
         self.sampling = sampling
         self.grouping = grouping
@@ -266,7 +270,7 @@ class MultiTask(TaskTechnique):
 
     def _check(self, columns: tuple[LabelColumn, ...], backbone: Backbone, settings: Settings) -> None:
         """Refuse what cannot be done, before anything is computed."""
-        make_balancing(self.balancing, len(columns))
+        make_balancing(self.balancing, [column.task for column in columns], self._balancing_options)
         one_of("sampling", self.sampling, TASK_SAMPLINGS)
         one_of("sharing", self.sharing, ("auto", *SHARINGS))
         if self.folds != "auto":
@@ -319,6 +323,7 @@ class MultiTask(TaskTechnique):
             sharing=self._sharing(columns, backbone),
             options={} if self.sharing_options is None else dict(self.sharing_options),
             balancing=self.balancing,
+            balancing_options=self._balancing_options,
             exact=self.exact,
             sampling=self.sampling,
             settings=settings,
@@ -363,6 +368,10 @@ class MultiTask(TaskTechnique):
         )
         chosen = (self.layer, self.pooling) != (None, None)
         return backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else backbone
+
+    @property
+    def _balancing_options(self) -> dict[str, Any]:
+        return {} if self.balancing_options is None else dict(self.balancing_options)
 
     @property
     def _seed(self) -> int:

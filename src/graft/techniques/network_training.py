@@ -174,7 +174,12 @@ class NetworkTraining:
         learning = material.examples(chosen)
         objective = self._objective(trunk, learning, chosen)
         network = Network(trunk, objective.heads).to(material.backbone.device)
-        steps = self._steps(objective)
+        steps = number_of_steps(
+            settings,
+            least_steps=objective.least_steps,
+            batches=objective.batches,
+            epoch_steps=objective.epoch_steps,
+        )
         parts = self._parts(network, groups, steps, learning)
         with ExitStack() as stack:
             watching: InBatches | None = None if watched is None else material.examples(watched)
@@ -244,13 +249,6 @@ class NetworkTraining:
         heads = frozenset(name for name, _ in network.named_parameters() if name.startswith("heads."))
         return lambda _step: names | heads
 
-    def _steps(self, objective: Objective) -> int:
-        settings = self._settings
-        if settings.epochs != "auto":
-            return max(1, round(settings.epochs * objective.epoch_steps))
-        steps = objective.least_steps + _EPOCHS * objective.batches
-        return steps if settings.pretrained else _FROM_SCRATCH * steps
-
     def _boundary(
         self, trunk: nn.Module, trained: frozenset[str], learning: Examples, objective: Objective
     ) -> Boundary | None:
@@ -303,6 +301,14 @@ class NetworkTraining:
             keep=settings.soup,
             seed=settings.seed,
         )
+
+
+def number_of_steps(settings: Settings, *, least_steps: int, batches: int, epoch_steps: float) -> int:
+    """Return the steps of a training, from an objective's least steps, batches of an epoch, and steps of one."""
+    if settings.epochs != "auto":
+        return max(1, round(settings.epochs * epoch_steps))
+    steps = least_steps + _EPOCHS * batches
+    return steps if settings.pretrained else _FROM_SCRATCH * steps
 
 
 def _use_bfloat16(backbone: Backbone, precision: str) -> bool:

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import nn
 
 from graft import balancing
-from graft._checks import did_you_mean
+from graft._checks import one_of
 from graft.balancing import Aggregator, LossWeighting, balanced_backward, balanced_features
+from graft.data import Task
 from graft.errors import RequestError
 
 BALANCINGS = (*balancing.LOSS_WEIGHTINGS, *balancing.AGGREGATORS)
 
 
-def make_balancing(name: str, n_tasks: int) -> LossWeighting | Aggregator:
+def make_balancing(name: str, tasks: Sequence[Task], options: Mapping[str, Any]) -> LossWeighting | Aggregator:
     """Return the method of balancing with a name.
+
+    Parameters
+    ----------
+    name : str
+        One of `BALANCINGS`.
+    tasks : sequence of Task
+        What is balanced.
+    options : mapping
+        Of the method. Those of ``"static"`` are ``{"task_weight": {task: weight}}``; a task that is not named has 1.
 
     Raises
     ------
     RequestError
-        If there is none.
+        If there is no such method, or it has no such option.
     """
-    for names in (balancing.LOSS_WEIGHTINGS, balancing.AGGREGATORS):
-        if name in names:
-            kind = getattr(balancing, names[name])
-            return kind(n_tasks) if names is balancing.LOSS_WEIGHTINGS else kind()
-    raise RequestError(
-        "balancing",
-        expected=f"one of {', '.join(BALANCINGS)}",
-        found=repr(name),
-        remedy=did_you_mean(name, BALANCINGS, otherwise="Name one of them."),
-    )
+    one_of("balancing", name, BALANCINGS)
+    try:
+        if name in balancing.AGGREGATORS:
+            return getattr(balancing, balancing.AGGREGATORS[name])(**options)
+        kind = getattr(balancing, balancing.LOSS_WEIGHTINGS[name])
+        if name == "static":
+            weights = dict(options.get("task_weight", {}))
+            return kind([weights.get(task.name, 1.0) for task in tasks])
+        if name == "uncertainty":
+            return kind(["regression" if task.kind == "regression" else "classification" for task in tasks])
+        return kind(len(tasks), **options)
+    except TypeError as error:
+        raise RequestError(
+            "balancing_options",
+            expected=f"options of {name!r}",
+            found=", ".join(options) or "none",
+            remedy="See graft.balancing.",
+        ) from error
 
 
 @final
@@ -44,20 +62,22 @@ class Balance(nn.Module):
     ----------
     name : str
         One of `BALANCINGS`.
-    n_tasks : int
-        K.
+    tasks : sequence of Task
+        What is balanced.
+    options : mapping
+        Of the method.
     exact : bool
         Aggregate gradients in the parameters that the tasks share, not at the representation.
     """
 
-    def __init__(self, name: str, n_tasks: int, *, exact: bool = False) -> None:
+    def __init__(self, name: str, tasks: Sequence[Task], options: Mapping[str, Any], *, exact: bool = False) -> None:
         super().__init__()
-        method = make_balancing(name, n_tasks)
+        method = make_balancing(name, tasks, options)
         self.weighting = method if isinstance(method, LossWeighting) else None
         self.aggregator = method if isinstance(method, Aggregator) else None
-        self.n_tasks, self.exact = n_tasks, exact
+        self.n_tasks, self.exact = len(tasks), exact
         if self.aggregator is not None:
-            self.register_buffer("state", self.aggregator.initial_state(n_tasks))
+            self.register_buffer("state", self.aggregator.initial_state(len(tasks)))
         # Losses, presence and norms of the parts of the step that is computed; gone when it is taken.
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
@@ -96,7 +116,7 @@ class Balance(nn.Module):
             Those that the tasks share.
         """
         if self.weighting is not None:
-            norms = torch.zeros_like(losses)
+            norms = torch.zeros_like(losses).detach()
             if "gradient_norms" in self.weighting.needs:
                 norms = _norms(losses, present, [*parameters] if shared is None else [shared])
             self._seen.append((losses.detach(), present, norms))
@@ -135,11 +155,11 @@ class Balance(nn.Module):
 
 def _norms(losses: torch.Tensor, present: torch.Tensor, shared: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the norm of the gradient of each present loss (K,) with respect to what is shared."""
-    found = torch.zeros_like(losses)
-    for place in present.nonzero()[:, 0].tolist():
+    found = torch.zeros_like(losses).detach()
+    for place in present.nonzero()[:, 0].tolist() if shared else ():
         parts = torch.autograd.grad(losses[place], [*shared], retain_graph=True, allow_unused=True)
         found[place] = torch.stack([one.float().square().sum() for one in parts if one is not None]).sum().sqrt()
-    return found.detach()
+    return found
 
 
 def _in_parameters(

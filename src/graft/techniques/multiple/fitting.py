@@ -21,7 +21,7 @@ from graft.techniques.multiple.joint_material import JointMaterial, targets_of
 from graft.techniques.multiple.part import Part, dense, representations
 from graft.techniques.multiple.stack import GAINS, Stack, left_out_signals
 from graft.techniques.multiple.together import Together
-from graft.techniques.network_training import NetworkTraining, Run
+from graft.techniques.network_training import NetworkTraining, Run, number_of_steps
 from graft.techniques.objectives import HEAD
 from graft.techniques.settings import Settings
 from graft.training import Checkpoints, Examples, Order, forward_all, linear_head
@@ -39,6 +39,8 @@ class Design:
         Of its module.
     balancing : str
         See `graft.techniques.multiple.balance.BALANCINGS`.
+    balancing_options : dict
+        Of that method.
     exact : bool
         Aggregate gradients in the parameters, not at what the tasks share.
     sampling : str
@@ -50,6 +52,7 @@ class Design:
     sharing: str
     options: dict[str, Any]
     balancing: str
+    balancing_options: dict[str, Any]
     exact: bool
     sampling: str
     settings: Settings
@@ -181,7 +184,8 @@ class Fitter:
                 location=location,
                 scale=scale,
             )
-            balance = Balance(design.balancing, len(starts), exact=design.exact)
+            balanced = [task.found.task for task in joint.tasks]
+            balance = Balance(design.balancing, balanced, design.balancing_options, exact=design.exact)
             return Together(
                 [task.goal for task in joint.tasks],
                 joint.slices,
@@ -312,7 +316,13 @@ def _order(
     if design.sampling == "proportional":
         return Order(examples.count, settings.batch_size, settings.seed, examples.sizes).rows
     rows = [np.flatnonzero(task.known[learning]) for task in joint.tasks]
-    steps = max(1, round(float(settings.epochs) * examples.count / settings.batch_size))
+    size = min(settings.batch_size, examples.count)
+    steps = number_of_steps(
+        settings,
+        least_steps=Together.least_steps,
+        batches=examples.count // size,
+        epoch_steps=examples.count / size,
+    )
     dealt = TaskOrder(
         [len(one) for one in rows], settings.batch_size, settings.seed, sampling=design.sampling, steps=steps
     )
