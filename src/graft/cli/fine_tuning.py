@@ -10,13 +10,14 @@ import typer
 from graft.cli.options import as_number
 from graft.errors import RequestError
 
-_PANEL = "Training (--technique fine-tuning, or a --method that trains the network)"
+_PANEL = "Training (--technique fine-tuning or multi-task, or a --method that trains the network)"
 
 Train = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="PART",
         help="all, gradual, biases, lora, dora, or how many of the last layer groups.",
+        show_default=False,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -85,7 +86,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     from graft.techniques import FineTuning
 
     defaults = {name: option.default for name, option in signature(FineTuning).parameters.items()}
-    return {name: value for name, value in options.items() if value != defaults[name]}
+    return {name: value for name, value in options.items() if value not in (None, defaults[name])}
 
 
 def refuse_training(given: Collection[str], technique: str) -> None:

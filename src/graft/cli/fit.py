@@ -38,6 +38,8 @@ from graft.cli.fine_tuning import (
     number_or_word,
     refuse_training,
 )
+from graft.cli.multi_task import TECHNIQUE as MULTI_TASK
+from graft.cli.multi_task import Balancing, Kind, Protect, Sharing, Together, options_of, show, told
 from graft.cli.options import (
     Data,
     Group,
@@ -67,7 +69,7 @@ def fit(
     out: Annotated[str, typer.Option(metavar="RUN", help="The folder to save the model in.")],
     technique: Annotated[
         str,
-        typer.Option(metavar="NAME", help="auto, feature-extraction, fine-tuning or domain-adaptation."),
+        typer.Option(metavar="NAME", help="auto, feature-extraction, fine-tuning, domain-adaptation or multi-task."),
     ] = "auto",
     backbone: Annotated[
         str | None,
@@ -88,7 +90,12 @@ def fit(
     target: Target = None,
     method: Method = "auto",
     budget: Budget = 60.0,
-    train: Train = "all",
+    kind: Kind = None,
+    sharing: Sharing = "auto",
+    balancing: Balancing = "equal",
+    together: Together = None,
+    protect: Protect = False,
+    train: Train = None,
     scratch: FromScratch = False,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -117,13 +124,13 @@ def fit(
     from graft._checks import one_of
     from graft.data import check_classes, class_order, infer_task
     from graft.persistence import check_destination
-    from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, Technique
+    from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, Technique
     from graft.techniques.adaptation import NETWORK_METHODS
 
-    one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE])
+    one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE, MULTI_TASK])
     technique = chosen_technique(technique, target, method)
     tuning: dict[str, Any] = {
-        "train": int(train) if train.isdigit() else train,
+        **({} if train is None else {"train": int(train) if train.isdigit() else train}),
         "epochs": "auto" if epochs is None else epochs,
         "learning_rate": number_or_word("--learning-rate", learning_rate, "auto", "find"),
         "layer_decay": number_or_word("--layer-decay", layer_decay, "auto"),
@@ -140,14 +147,26 @@ def fit(
         **({} if batch_size is None else {"batch_size": batch_size}),
     }
     own = given_options({**tuning, "pretrained": not scratch})
+    if technique == MULTI_TASK and "train" in tuning:
+        own["train"] = tuning["train"]  # what is the default there is none here
     if technique != "fine-tuning":
-        taken = signature(DomainAdaptation).parameters if technique == TECHNIQUE else {}
+        taking = {TECHNIQUE: DomainAdaptation, MULTI_TASK: MultiTask}.get(technique)
+        taken = {} if taking is None else signature(taking).parameters
         refuse_training([name for name in own if name not in taken], technique)
-    if technique == "fine-tuning" and head != "auto":
+    several = {"--kind": kind, "--together": together, "--protect": protect}
+    several |= {"--sharing": sharing != "auto", "--balancing": balancing != "equal"}
+    if technique != MULTI_TASK and (given := [name for name, value in several.items() if value]):
+        raise RequestError(
+            given[0],
+            expected=f"--technique {MULTI_TASK} beside it",
+            found=f"--technique {technique}",
+            remedy="Leave the option out, or learn several label columns at once.",
+        )
+    if technique in ("fine-tuning", MULTI_TASK) and head != "auto":
         raise RequestError(
             "--head",
             expected="--technique feature-extraction beside it",
-            found="--technique fine-tuning, which trains a linear head with the network",
+            found=f"--technique {technique}, which makes heads of its own",
             remedy="Leave --head out.",
         )
     check_destination(out)
@@ -174,6 +193,37 @@ def fit(
         there, measuring = read_target(modality, target, image=image, text=text, group=group, labels=label)
     if measuring is not None:
         held_out["target"] = measuring
+    if technique == MULTI_TASK:
+        network = network_for(modality, data, backbone, image_size=image_size, pretrained=not scratch)
+        start = network.name if scratch and network is not None else network
+        columns = tuple(domain.tasks or label or ("label",))
+        tasks = MultiTask(
+            start,
+            **options_of(kind, together, columns),
+            label_names=columns,
+            sharing=sharing,
+            balancing=balancing,
+            protect=protect,
+            layer=chosen_layer(layer),
+            pooling=pooling,
+            image_size=image_size if scratch else None,
+            strict=strict,
+            random_state=seed,
+            checkpoints=f"{out.rstrip('/')}.checkpoints",
+            **own,
+        )
+        tasks.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
+        if int(os.environ.get("RANK", "0")) > 0:
+            return
+        every: dict[str, Any] = {"validation": tasks.validation_}
+        if splits["test"] is not None:
+            every["test"] = tasks.evaluate(splits["test"].inputs, splits["test"].labels)
+        run = tasks.save(out)
+        if json:
+            print_json(told(tasks, str(run), every))
+        else:
+            show(tasks, str(run), learning.size - len(tasks.left_out_) - tasks.unlabelled_, every)
+        return
     if task == "classification" or (task == "auto" and infer_task(learning.labels).kind == "classification"):
         for key, part in held_out.items():  # before the training, not after it
             check_classes(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graft.cli.multi_task import show_evaluations, write_predictions
 from graft.cli.options import Data, Group, Image, Json, Label, Run, Text, read_for
 from graft.cli.show import counted, input_cell, label_cell, metric_rows, print_json, print_table
 from graft.errors import DataError, RequestError
@@ -40,7 +41,7 @@ def predict(
     """
     import numpy as np
 
-    from graft.techniques import load
+    from graft.techniques import MultiTask, load
 
     path = Path(out)
     if path.is_dir():
@@ -48,6 +49,20 @@ def predict(
             "--out", expected="a file", found=f"the folder {out}", remedy=f"Pass --out {path / 'predictions.csv'}."
         )
     model = load(run)
+    if isinstance(model, MultiTask):
+        if reject is not None:
+            raise RequestError(
+                "--reject",
+                expected="a run of one task",
+                found=f"one of {len(model.tasks_)} tasks",
+                remedy="Leave it out, and use the columns ood_score of the table.",
+            )
+        modality = model.parts_[0].backbone.modality
+        several: list[str] | None = None if modality == "features" else []
+        ignore = () if label else tuple(model.columns_)
+        domain = read_for(modality, data, image=image, text=text, labels=label or several, ignore=ignore)
+        write_predictions(path, domain, model, json=json)
+        return
     if reject is not None:
         if model.task_.kind == "regression":
             raise RequestError(
@@ -104,9 +119,17 @@ def evaluate(
 
     Where DATA has given splits, its test split is measured (or val, where there is no test).
     """
-    from graft.techniques import load
+    from graft.techniques import MultiTask, load
 
     model = load(run)
+    if isinstance(model, MultiTask):
+        columns = label or list(model.columns_)
+        modality = model.parts_[0].backbone.modality
+        domain = read_for(modality, data, image=image, text=text, labels=columns, group=group)
+        domain = domain.split("test") or domain.split("val") or domain
+        measured = model.set_params(label_names=columns).evaluate(domain.inputs, domain.labels, groups=domain.groups)
+        show_evaluations(measured, json=json)
+        return
     table = Path(data).is_file() and not data.endswith((".npz", ".npy"))
     if model.task_.kind == "multilabel" and table:
         label = _columns_of(model, label)

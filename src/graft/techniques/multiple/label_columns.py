@@ -164,6 +164,15 @@ def _column(name: str, kind: Any, table: np.ndarray, named: tuple[str, ...]) -> 
         task = kind if isinstance(kind, Task) else _task(name, one_of(f"tasks[{name!r}]", kind, _KINDS), labels)
     column = LabelColumn(task, labels)
     require_trainable(labels[column.known], task)
+    if task.kind == "classification" and isinstance(kind, str) and len(task.classes) > _MOST_CLASSES:
+        count = int(column.known.sum())
+        if 2 * len(task.classes) > count:
+            raise DataError(
+                f"labels {name!r}",
+                expected="classes that occur several times",
+                found=f"{len(task.classes)} different values in {count} cells",
+                remedy="Correct the column if it holds numbers, or name another one.",
+            )
     return column
 
 

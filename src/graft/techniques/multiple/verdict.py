@@ -68,7 +68,8 @@ class MultiTaskVerdict:
         Each of them.
     delta : float
         :math:`\Delta_m = \frac{100}{K} \sum_k s_k \frac{M_k - B_k}{B_k}` in per cent, with M the metric together, B
-        alone, and s = 1 where more is better, else -1: positive where learning together is better.
+        alone, and s = 1 where more is better, else -1: positive where learning together is better. Tasks with B = 0 are
+        left out.
 
     References
     ----------
@@ -92,7 +93,9 @@ class MultiTaskVerdict:
         return cls(tuple(tasks), math.nan if plain["delta"] is None else plain["delta"])
 
     def __str__(self) -> str:
-        lines = [f"Learning together changes the tasks by {self.delta:+.1f} % on average (positive is better)."]
+        lines = []
+        if math.isfinite(self.delta):
+            lines = [f"Learning together changes the tasks by {self.delta:+.1f} % on average (positive is better)."]
         harmed = [one.task for one in self.tasks if one.verdict == "harmed"]
         helped = [one.task for one in self.tasks if one.verdict == "helped"]
         if helped:
@@ -156,7 +159,8 @@ def task_gain(
 
 def verdict_of(tasks: list[TaskGain]) -> MultiTaskVerdict:
     """Return the verdict over tasks."""
-    return MultiTaskVerdict(tuple(tasks), float(np.mean([one.change for one in tasks])))
+    changes = [one.change for one in tasks if math.isfinite(one.change)]
+    return MultiTaskVerdict(tuple(tasks), float(np.mean(changes)) if changes else math.nan)
 
 
 def _value(found: float | None, otherwise: float) -> float:
