@@ -10,7 +10,7 @@ import typer
 from graft.cli.options import as_number
 from graft.errors import RequestError
 
-_PANEL = "Training (--technique fine-tuning or multi-task, or a --method that trains the network)"
+_PANEL = "Training (fine-tuning, multi-task, or a --method that trains the network)"
 
 Train = Annotated[
     str | None,
