@@ -11,6 +11,7 @@ from graft.alignment import (
     DomainStandardization,
     GeodesicFlowKernel,
     JointDistributionAdaptation,
+    ManifoldRegularization,
     SubspaceAlignment,
     TransferComponentAnalysis,
 )
@@ -18,6 +19,7 @@ from graft.alignment import (
 ALL = [
     CORAL(),
     CentroidRefinement(),
+    ManifoldRegularization(),
     DomainStandardization(),
     DomainStandardization(unit_length=False),
     SubspaceAlignment(),

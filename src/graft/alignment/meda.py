@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Self, final
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import NearestNeighbors
 
@@ -14,9 +13,11 @@ from graft._checks import integer, number
 from graft._runtime import generator
 from graft.alignment.alignment import checked_features, classified_pair
 from graft.alignment.contrasts import discrepancy_contrasts
+from graft.alignment.direction_kernel import direction_kernel, unit_rows
 from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 from graft.alignment.geodesic_flow import GeodesicFlowKernel
 from graft.alignment.neighbor_graph import normalized_laplacian
+from graft.alignment.softmax_temperature import softmax_temperature
 from graft.alignment.structural_risk import StructuralRisk
 
 # Probabilities are calibrated on this many labelled examples at most; each costs one right-hand side.
@@ -164,7 +165,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         pair, self.classes_, source_codes = classified_pair(self, X, y, target, target_labels)
         self.flow_ = GeodesicFlowKernel(n_components=self.n_components).fit(pair.source, target=pair.target)
         flown = self.flow_.transform_source(pair.source), self.flow_.transform(pair.target)
-        examples = _directions(np.vstack(flown))
+        examples = unit_rows(np.vstack(flown))
         landmarks = None
         if len(examples) > most:
             landmarks = np.sort(generator(self.random_state).choice(len(examples), most, replace=False))
@@ -175,7 +176,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         known = codes >= 0
         indicators = np.zeros((len(codes), count))
         indicators[known, codes[known]] = 1
-        kernel = _gaussian(examples, self.examples_)
+        kernel = direction_kernel(examples, self.examples_)
         risk = StructuralRisk(
             kernel,
             normalized_laplacian(examples, neighbors),
@@ -202,7 +203,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         self.target_labels_ = self.classes_[codes[source_rows:]]
         rows = np.flatnonzero(known)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_ROWS)).astype(int)]
-        self.temperature_ = _temperature(risk.left_out(scores, rows), codes[rows])
+        self.temperature_ = softmax_temperature(risk.left_out(scores, rows), np.eye(count)[codes[rows]])
         return self
 
     def decision_function(self, X) -> np.ndarray:
@@ -221,41 +222,9 @@ class MEDA(ClassifierMixin, BaseEstimator):
 
     def _scores(self, X: Any) -> np.ndarray:
         features = checked_features(self, X).astype(np.float64, copy=False)
-        return _gaussian(_directions(self.flow_.transform(features)), self.examples_) @ self.dual_coef_
+        return direction_kernel(unit_rows(self.flow_.transform(features)), self.examples_) @ self.dual_coef_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _directions(rows: np.ndarray) -> np.ndarray:
-    """Return rows of length 1; a row of zeros stays one, and is all there is without a column."""
-    if not rows.shape[1]:
-        return np.zeros((len(rows), 1))
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
-
-
-def _gaussian(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    r"""Return :math:`\exp(-\lVert a - b \rVert^2 / 2)`, (n, m)."""
-    exponent = left @ right.T
-    exponent -= np.einsum("ij,ij->i", left, left)[:, None] / 2
-    exponent -= np.einsum("ij,ij->i", right, right)[None, :] / 2
-    return np.exp(np.minimum(exponent, 0, out=exponent), out=exponent)
-
-
-def _temperature(scores: np.ndarray, codes: np.ndarray) -> float:
-    """Return the temperature that minimises the log loss of softmax(scores / temperature).
-
-    One example in r + 2 is taken to be of any class: where all are right, n right answers give no more certainty.
-    """
-    rows, count = scores.shape
-    doubt = 1 / (rows + 2)
-    wanted = np.full(scores.shape, doubt / count)
-    wanted[np.arange(rows), codes] += 1 - doubt
-
-    def loss(logarithm: float) -> float:
-        return -float((wanted * log_softmax(scores / np.exp(logarithm), axis=1)).sum() / rows)
-
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e2)), method="bounded").x))

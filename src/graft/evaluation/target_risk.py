@@ -4,6 +4,7 @@ The scores themselves are arithmetic on arrays and stand in `graft.metrics`, whe
 """
 
 from graft.metrics.candidate_scores import (
+    calibrated_answers,
     score_classifiers,
     score_regressors,
 )
@@ -30,6 +31,8 @@ from graft.metrics.tournament import (
     EVIDENCE_WEIGHT,
     Choice,
     choose,
+    class_warnings,
+    consensus,
     predicted_shares,
 )
 
@@ -38,10 +41,13 @@ __all__ = [
     "Choice",
     "RiskScore",
     "calibrate",
+    "calibrated_answers",
     "choose",
+    "class_warnings",
     "cluster_agreement",
     "committee_agreement",
     "confidence_difference",
+    "consensus",
     "deep_embedded_validation",
     "example_losses",
     "importance_weighted_validation",

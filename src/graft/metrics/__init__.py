@@ -1,6 +1,7 @@
 """What a prediction is worth: against labels, with intervals; and on a target domain without labels, by agreement."""
 
 from graft.metrics.candidate_scores import (
+    calibrated_answers,
     score_classifiers,
     score_regressors,
 )
@@ -35,6 +36,8 @@ from graft.metrics.tournament import (
     EVIDENCE_WEIGHT,
     Choice,
     choose,
+    class_warnings,
+    consensus,
     predicted_shares,
 )
 from graft.metrics.transferability import (
@@ -60,10 +63,13 @@ __all__ = [
     "Statistic",
     "bootstrap",
     "calibrate",
+    "calibrated_answers",
     "choose",
+    "class_warnings",
     "cluster_agreement",
     "committee_agreement",
     "confidence_difference",
+    "consensus",
     "deep_embedded_validation",
     "evaluate_classification",
     "evaluate_multilabel",

@@ -98,10 +98,7 @@ def score_classifiers(
     if target_features is not None:
         features = np.asarray(target_features)
         clusters = target_clusters(features, min(len(names), len(features)), random_state=random_state)
-    honest = {
-        name: table if source is None or name not in source else calibrate(source_labels, source[name], table, names)
-        for name, table in target.items()
-    }
+    honest = calibrated_answers(target, names, source=source, source_labels=source_labels)
     committee = committee_agreement(honest) if len(honest) > 1 else {}
     found: dict[str, tuple[RiskScore, ...]] = {}
     rows = np.random.default_rng(random_state).permutation(len(next(iter(target.values()))))[:_MOST_COMPARED]
@@ -131,6 +128,25 @@ def score_classifiers(
             scores.append(circle[name])
         found[name] = tuple(scores)
     return found
+
+
+def calibrated_answers(
+    target: Mapping[str, Any], classes: Any, *, source: Mapping[str, Any] | None = None, source_labels: Any = None
+) -> dict[str, np.ndarray]:
+    """Return each candidate's probabilities on the target as sure as it may be (`calibrate`).
+
+    Those of a candidate without held-out source answers stay as they are.
+
+    Parameters
+    ----------
+    target, classes, source, source_labels
+        As in `score_classifiers`.
+    """
+    known = source or {}
+    return {
+        name: calibrate(source_labels, known[name], table, classes) if name in known else np.asarray(table)
+        for name, table in target.items()
+    }
 
 
 def score_regressors(

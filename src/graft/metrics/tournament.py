@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graft.errors import RequestError
-from graft.metrics.target_risk import RiskScore
+from graft.metrics.target_risk import RiskScore, check_probabilities
 
 # The weight of each kind of evidence. Those that look at which classes are predicted, and not at how surely, count
 # whole; those that certainty, a change of p(y | x) or memory can buy count half.
@@ -43,6 +43,11 @@ class Choice:
         The weighted mean rank of each candidate, from 0 (last by all evidence) to 1 (first by all).
     for_it, against_it : dict of str to tuple of str
         The kinds of evidence by which each candidate is better, or worse, than the baseline.
+    convincing : tuple of str
+        The candidates that are better than the baseline by more than half of the weighted evidence, the best first.
+    voices : dict of str to float
+        What each candidate counts in a `consensus`: its standing, divided by the sum of all. All is the baseline's
+        where no candidate convinces.
     warnings : tuple of str
         What the user should know before trusting the choice.
     """
@@ -53,6 +58,8 @@ class Choice:
     standing: dict[str, float]
     for_it: dict[str, tuple[str, ...]]
     against_it: dict[str, tuple[str, ...]]
+    convincing: tuple[str, ...]
+    voices: dict[str, float]
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,6 +71,7 @@ class Choice:
             "candidates": {
                 name: {
                     "standing": self.standing[name],
+                    "voice": self.voices[name],
                     "for": list(self.for_it[name]),
                     "against": list(self.against_it[name]),
                     "scores": {
@@ -169,6 +177,7 @@ def choose(
     # The baseline wins its ties; others fall to what more evidence is for, then to the alphabet.
     order = sorted(playing, key=lambda name: (-round(standing[name], 9), name != baseline, -len(better[name]), name))
     chosen = next(name for name in order if name in convincing or name == baseline)
+    heard = standing if convincing else dict.fromkeys(names, 0.0) | {baseline: 1.0}
     return Choice(
         chosen=chosen,
         reason=_reason(chosen, baseline, playing, convincing, standing, better, worse),
@@ -176,18 +185,93 @@ def choose(
         standing=standing,
         for_it=better,
         against_it=worse,
+        convincing=tuple(name for name in order if name in convincing),
+        voices={name: value / sum(heard.values()) for name, value in heard.items()},
         warnings=(
             *_harm(baseline, playing, convincing, better),
             *(f"{name!r} gives one class to every target example, and took no part." for name in collapsed),
-            *_class_shift(chosen, shares, source_shares, classes, examples),
+            *(() if shares is None else class_warnings(shares.get(chosen), shares, source_shares, classes, examples)),
         ),
     )
+
+
+def consensus(answers: Mapping[str, Any], voices: Mapping[str, float]) -> np.ndarray:
+    r"""Return the mean of candidates' probabilities (n, K), each counted by its voice.
+
+    Whatever is true, its squared error (Brier score) is the mean error of the candidates, weighted in the same way,
+    less what they vary about their mean, :math:`\sum_m v_m \lVert p_m - \bar p \rVert^2` (Krogh and Vedelsby, 1995,
+    equation 6); its log loss is not above their mean log loss either, since the logarithm is concave. It is never worse
+    than the candidates on average, but may be worse than the best of them: it is for when nobody knows which that is.
+
+    Parameters
+    ----------
+    answers : mapping of str to array (n, K)
+        Probabilities of the same examples.
+    voices : mapping of str to float
+        `Choice.voices`; whoever has none is not heard.
+
+    References
+    ----------
+    Krogh and Vedelsby (1995), Neural network ensembles, cross validation, and active learning.
+
+    Examples
+    --------
+    >>> from graft.metrics import consensus
+    >>> consensus({"one": [[0.9, 0.1]], "other": [[0.2, 0.8]]}, {"one": 0.5, "other": 0.5}).round(2).tolist()
+    [[0.55, 0.45]]
+    """
+    heard = {
+        name: check_probabilities(f"answers of {name!r}", answers[name]) for name, voice in voices.items() if voice
+    }
+    total = sum(voices.values())
+    return np.sum([voices[name] / total * table for name, table in heard.items()], axis=0)
 
 
 def predicted_shares(probabilities: Any) -> np.ndarray:
     """Return the share of examples (K,) in which each column has the largest probability."""
     table = np.asarray(probabilities)
     return np.bincount(table.argmax(axis=1), minlength=table.shape[1]) / len(table)
+
+
+def class_warnings(
+    own: Any, shares: Mapping[str, Any], source_shares: Any, classes: Any = None, examples: int | None = None
+) -> tuple[str, ...]:
+    """Return what is to be said about classes that are predicted in other shares than the source has them.
+
+    Parameters
+    ----------
+    own : array (K,) or None
+        The shares of the classes among the predictions that are served.
+    shares : mapping of str to array (K,)
+        Among those of each candidate.
+    source_shares, classes, examples
+        As in `choose`; without shares of the source there is nothing to say.
+    """
+    if own is None or source_shares is None:
+        return ()
+    source = np.asarray(source_shares, dtype=np.float64)
+    names = [repr(k) for k in (np.arange(len(source)) if classes is None else np.asarray(classes)).tolist()]
+    found = []
+    ours = np.asarray(own, dtype=np.float64)
+    # Of fewer than five expected examples, none at all is no surprise.
+    floor = 0.0 if examples is None else 5 / examples
+    missing = [name for name, mine, theirs in zip(names, ours, source, strict=True) if mine == 0 and theirs > floor]
+    if missing:
+        found.append(
+            f"No target example is taken for {_listed(missing)}: the target may not have every class of the source."
+        )
+    # Methods that force the source's shares on the target hide a difference that the others show.
+    typical = np.mean([np.asarray(share, dtype=np.float64) for share in shares.values()], axis=0)
+    distance = float(np.abs(typical - source).sum() / 2)
+    chance = 0.0 if examples is None else math.sqrt(len(source) / (2 * math.pi * examples))
+    if distance > _FAR + chance:
+        most = int(np.abs(typical - source).argmax())
+        found.append(
+            f"Target classes seem to differ from the source's: the shares that the candidates predict are "
+            f"{distance:.2f} away (0 is equal, 1 disjoint), most for {names[most]} ({source[most]:.0%} of the source, "
+            f"{typical[most]:.0%} predicted). Methods that assume equal shares may mislead."
+        )
+    return tuple(found)
 
 
 def _ranks(scores: Mapping[str, Sequence[RiskScore]]) -> dict[str, dict[str, float]]:
@@ -278,32 +362,3 @@ def _harm(
         f"Adaptation looks harmful here: of {len(playing) - 1} adapted candidates none is better than {baseline!r} by "
         f"the majority of the evidence (at most {most} kinds). The target may differ in more than its inputs."
     ]
-
-
-def _class_shift(chosen: str, shares: Any, source_shares: Any, classes: Any, examples: int | None) -> list[str]:
-    """Return what is to be said about classes that are predicted in other shares than the source has them."""
-    if shares is None or source_shares is None or chosen not in shares:
-        return []
-    source = np.asarray(source_shares, dtype=np.float64)
-    names = [repr(k) for k in (np.arange(len(source)) if classes is None else np.asarray(classes)).tolist()]
-    found = []
-    own = np.asarray(shares[chosen], dtype=np.float64)
-    # Of fewer than five expected examples, none at all is no surprise.
-    floor = 0.0 if examples is None else 5 / examples
-    missing = [name for name, ours, theirs in zip(names, own, source, strict=True) if ours == 0 and theirs > floor]
-    if missing:
-        found.append(
-            f"No target example is taken for {_listed(missing)}: the target may not have every class of the source."
-        )
-    # Methods that force the source's shares on the target hide a difference that the others show.
-    typical = np.mean([np.asarray(share, dtype=np.float64) for share in shares.values()], axis=0)
-    distance = float(np.abs(typical - source).sum() / 2)
-    chance = 0.0 if examples is None else math.sqrt(len(source) / (2 * math.pi * examples))
-    if distance > _FAR + chance:
-        most = int(np.abs(typical - source).argmax())
-        found.append(
-            f"Target classes seem to differ from the source's: the shares that the candidates predict are "
-            f"{distance:.2f} away (0 is equal, 1 disjoint), most for {names[most]} ({source[most]:.0%} of the source, "
-            f"{typical[most]:.0%} predicted). Methods that assume equal shares may mislead."
-        )
-    return found

@@ -69,7 +69,9 @@ class DomainAdaptation(Technique):
 
     Target labels never choose anything. ``method="auto"`` lets methods of both kinds compete on the features, and is
     decided by scores of their target predictions that need no labels; *source only* is always among them, and stays
-    unless another one is better by most of the evidence.
+    unless another one is better by most of the evidence. For numbers and several labels the best one is served; for
+    classes the consensus of all, each heard by its standing, as one `graft.alignment.ManifoldRegularization` that is
+    fitted to the target's features with the mean of their probabilities.
 
     Parameters
     ----------
@@ -116,8 +118,9 @@ class DomainAdaptation(Technique):
     training_ : dict or None
         Through the network, how the training went, as in `FineTuning`; ``stages`` says how many steps each part took.
     adaptation_ : dict
-        ``"method"``; ``"shift"``, whether there is one and of which kind, with the weights' diagnostics, on features
-        before any training; with ``method="auto"`` the ``"tournament"``: scores, the choice, the reason, warnings.
+        ``"method"``, for the consensus of ``"auto"`` ``"consensus"``; ``"shift"``, whether there is one and of which
+        kind, with the weights' diagnostics, on features before any training; with ``method="auto"`` the
+        ``"tournament"``: scores, the choice, the reason, warnings.
 
     Raises
     ------
@@ -356,7 +359,7 @@ class DomainAdaptation(Technique):
         """Adapt by the method, or by the one that wins, and note what there is to say."""
         if self.method == "auto":
             outcome = tournament(problem, budget=self.budget)
-            everyone, name = outcome.adapted, outcome.choice.chosen
+            everyone, name = outcome.adapted, outcome.served
             told["tournament"] = outcome.to_dict()
         else:
             name = self.method if isinstance(self.method, str) else type(self.method).__name__
