@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graft.backbones import Backbone, load_backbone
     from graft.data import Domain, Task, check, read_features, read_images, read_texts
+    from graft.evaluation import rank_backbones
     from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, load
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ _HOMES = {
     "check": "graft.data",
     "load": "graft.techniques",
     "load_backbone": "graft.backbones",
+    "rank_backbones": "graft.evaluation",
     "read_features": "graft.data",
     "read_images": "graft.data",
     "read_texts": "graft.data",
@@ -43,6 +45,7 @@ __all__ = [
     "check",
     "load",
     "load_backbone",
+    "rank_backbones",
     "read_features",
     "read_images",
     "read_texts",

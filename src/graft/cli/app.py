@@ -20,6 +20,7 @@ from graft.cli.fit import fit
 from graft.cli.grouped import GroupedCommand
 from graft.cli.networks import backbones
 from graft.cli.predict import evaluate, predict
+from graft.cli.rank import rank
 from graft.cli.store import store
 from graft.errors import GraftError
 
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, predict, evaluate, embed, check, backbones, store):
+for command in (fit, predict, evaluate, embed, rank, check, backbones, store):
     app.command(cls=GroupedCommand)(command)
 
 # typer carries its own copy of click in some versions and depends on click in others.

@@ -5,13 +5,45 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["target_risk"]
+# Where each name is defined; a module stands for itself.
+_HOMES = {
+    "MaximumEvidence": "transferability",
+    "RankedBackbone": "ranking",
+    "Ranking": "ranking",
+    "gbc": "transferability",
+    "h_score": "transferability",
+    "knn_accuracy": "transferability",
+    "knn_r2": "transferability",
+    "leep": "transferability",
+    "logme": "transferability",
+    "maximum_evidence": "transferability",
+    "nleep": "transferability",
+    "rank_backbones": "ranking",
+    "target_risk": "",
+}
+
+__all__ = [
+    "MaximumEvidence",
+    "RankedBackbone",
+    "Ranking",
+    "gbc",
+    "h_score",
+    "knn_accuracy",
+    "knn_r2",
+    "leep",
+    "logme",
+    "maximum_evidence",
+    "nleep",
+    "rank_backbones",
+    "target_risk",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return import_module(f"graft.evaluation.{name}")
-    raise AttributeError(f"module 'graft.evaluation' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graft.evaluation' has no attribute {name!r}")
+    home = _HOMES[name]
+    return getattr(import_module(f"graft.evaluation.{home}"), name) if home else import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:
