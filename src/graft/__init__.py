@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graft.backbones import Backbone, load_backbone
     from graft.data import Domain, Task, check, read_features, read_images, read_texts
-    from graft.evaluation import rank_backbones
+    from graft.evaluation import compare, rank_backbones
     from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, load
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ _HOMES = {
     "MultiTask": "graft.techniques",
     "Task": "graft.data",
     "check": "graft.data",
+    "compare": "graft.evaluation",
     "load": "graft.techniques",
     "load_backbone": "graft.backbones",
     "rank_backbones": "graft.evaluation",
@@ -43,6 +44,7 @@ __all__ = [
     "Task",
     "__version__",
     "check",
+    "compare",
     "load",
     "load_backbone",
     "rank_backbones",

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from graft.cli.check import check
+from graft.cli.compare import compare
 from graft.cli.embed import embed
 from graft.cli.fit import fit
 from graft.cli.grouped import GroupedCommand
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, predict, evaluate, embed, rank, check, backbones, store):
+for command in (fit, predict, evaluate, embed, compare, rank, check, backbones, store):
     app.command(cls=GroupedCommand)(command)
 
 # typer carries its own copy of click in some versions and depends on click in others.

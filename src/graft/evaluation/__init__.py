@@ -10,6 +10,8 @@ _HOMES = {
     "MaximumEvidence": "transferability",
     "RankedBackbone": "ranking",
     "Ranking": "ranking",
+    "Results": "results",
+    "compare": "comparison.compare",
     "gbc": "transferability",
     "h_score": "transferability",
     "knn_accuracy": "transferability",
@@ -19,6 +21,7 @@ _HOMES = {
     "maximum_evidence": "transferability",
     "nleep": "transferability",
     "rank_backbones": "ranking",
+    "read_results": "results",
     "target_risk": "",
 }
 
@@ -26,6 +29,8 @@ __all__ = [
     "MaximumEvidence",
     "RankedBackbone",
     "Ranking",
+    "Results",
+    "compare",
     "gbc",
     "h_score",
     "knn_accuracy",
@@ -35,6 +40,7 @@ __all__ = [
     "maximum_evidence",
     "nleep",
     "rank_backbones",
+    "read_results",
     "target_risk",
 ]
 

@@ -1,0 +1,181 @@
+"""``graft compare``: what transfer is worth on the user's own data."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graft.cli.options import Data, Group, Image, ImageSize, Json, Label, Text, network_for, read_data
+from graft.cli.show import print_json, print_table
+from graft.errors import DataError, RequestError
+
+_WIDTH = 80
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def compare(
+    data: Data,
+    *,
+    out: Annotated[str, typer.Option(metavar="REPORT", help="The folder that is written; continues what is in it.")],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Where the model is to work: adapted to, and tested on its labels."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The pretrained network. Default: one for the data.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End within this time, such as 90s, 10m or 1h: the cheapest first."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N", help="Labels of each class, or 'all'; may be repeated. Default: 5, 10, 20, ... all."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How often everything is drawn anew.")] = 3,
+    technique: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Compare this one; may be repeated; a wrong name lists all."),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(metavar="N", help="Of fine-tuning; from scratch four times as many.")
+    ] = None,
+    test: Annotated[float, typer.Option(metavar="SHARE", help="Held out, where DATA has no test examples.")] = 0.25,
+    text: Text = None,
+    image: Image = None,
+    label: Label = None,
+    group: Group = None,
+    image_size: ImageSize = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="The first seed.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure what transfer is worth on DATA: techniques, numbers of labels and seeds, all on the same splits.
+
+    Beside the pretrained network stand the same network from scratch and simple heads on the raw input. REPORT holds
+    results.json and results.csv; run again, an interrupted comparison continues.
+    """
+    from graft.evaluation import compare as run
+
+    seconds = None if budget is None else _seconds(budget)
+    sizes = _sizes(labels)
+    columns: dict[str, Any] = {"image": image, "text": text, "group": group}
+    modality, domain = read_data(data, labels=label, **columns)
+    if domain.labels is None:
+        raise DataError(data, expected="labels", found="none", remedy="Name their column with --label.")
+    goal = None if target is None else _target(target, modality, label, columns)
+    network = network_for(modality, data, backbone, image_size=image_size)
+    found = run(
+        domain,
+        target=goal,
+        backbone=network,
+        budgets=sizes,
+        seeds=seeds,
+        budget_seconds=seconds,
+        techniques=technique,
+        image_size=image_size,
+        epochs="auto" if epochs is None else epochs,
+        test=test,
+        out=out,
+        random_state=seed,
+        command=" ".join(["graft", *map(shlex.quote, sys.argv[1:])]) if Path(sys.argv[0]).stem == "graft" else "",
+    )
+    if json:
+        print_json({"report": out, **found.to_dict()})
+        return
+    _show(found, out)
+
+
+def _target(target: str, modality: str, label: list[str] | None, columns: dict[str, Any]) -> Any:
+    found, domain = read_data(target, labels=label, **columns)
+    if found != modality:
+        raise DataError(
+            target,
+            expected=f"{modality} inputs, as DATA has",
+            found=f"{found} inputs",
+            remedy="Name the column with --text or --image.",
+        )
+    if domain.labels is None:
+        raise DataError(
+            target,
+            expected="labels, to measure on: none is ever learnt from",
+            found="none",
+            remedy="Label some examples; without any, `graft fit --target` adapts.",
+        )
+    return domain
+
+
+def _show(found: Any, out: str) -> None:
+    from textwrap import fill
+
+    scale, unit = (100, " %") if found.score["percent"] else (1, "")
+    digits = 1 if unit else 3
+    rows = []
+    for one in found.summary:
+        score = one["score"]
+        between = (
+            "" if score["low"] is None else f"{scale * score['low']:.{digits}f} to {scale * score['high']:.{digits}f}"
+        )
+        memory = one["peak_memory_mib"]
+        rows.append(
+            (
+                one["technique"],
+                "all" if one["budget"] is None else str(one["budget"]),
+                f"{one['n_train']:.0f}",
+                f"{scale * score['value']:.{digits}f}",
+                between,
+                f"{one['seconds']:.3g}",
+                "" if memory is None else f"{memory:.0f}",
+            )
+        )
+    unit_of = found.settings["budget_unit"]
+    titles = ("technique", unit_of, "train", found.score["title"] + unit, "95 %", "seconds", "MiB")
+    print_table(titles, rows, title=f"{found.data['name']}: {len(found.settings['seeds'])} seeds")
+    print(fill(found.verdict.text, _WIDTH))
+    for one in _not_done(found.cells):
+        print(fill(one, _WIDTH, subsequent_indent="  "))
+    resumed = found.settings["resumed_cells"]
+    kept = f", {resumed} cells were there already" if resumed else ""
+    print(f"{found.settings['spent_seconds']:.0f} s{kept}. Written: {out}/results.json, results.csv")
+
+
+def _not_done(cells: Any) -> list[str]:
+    """Return a line for each technique, status and number of labels that was not measured."""
+    lines: dict[tuple[str, str, Any], list[str]] = {}
+    for cell in cells:
+        if not cell.done:
+            lines.setdefault((cell.status, cell.technique, cell.budget), []).append(cell.reason)
+    return [
+        f"{status.capitalize()}: {technique}, {'all' if budget is None else budget} labels, "
+        f"{len(reasons)} {'seed' if len(reasons) == 1 else 'seeds'}: {reasons[0]}"
+        for (status, technique, budget), reasons in lines.items()
+    ]
+
+
+def _seconds(text: str) -> float:
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text and text[-1] in _UNITS else (text, 1)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise RequestError(
+            "--budget", expected="a time such as 90s, 10m or 1h", found=repr(text), remedy="Pass --budget 10m."
+        )
+    return value
+
+
+def _sizes(words: list[str] | None) -> list[int | None] | None:
+    if not words:
+        return None
+    found: list[int | None] = []
+    for word in words:
+        if word != "all" and not word.isdigit():
+            raise RequestError(
+                "--labels", expected="a number, or 'all'", found=repr(word), remedy="Pass --labels 5 --labels all."
+            )
+        found.append(None if word == "all" else int(word))
+    return found

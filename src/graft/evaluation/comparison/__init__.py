@@ -1,0 +1,1 @@
+"""What a comparison is made of: deals of the examples, candidates, cells and their costs, curves, the verdict."""

@@ -1,0 +1,256 @@
+"""`Candidate`: a technique as it is compared; which ones there are for the data, and the model that each one fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graft._checks import one_of
+from graft.backbones import Backbone, ModuleBackbone
+from graft.data import Task
+from graft.errors import RequestError
+from graft.evaluation.comparison.boosted_trees import BoostedTrees
+from graft.evaluation.comparison.each_task import EachTask
+from graft.evaluation.comparison.raw_input import RawInput
+from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask
+
+RAW, SCRATCH, FROZEN, TUNED = "raw-input", "from-scratch", "feature-extraction", "fine-tuning"
+UNADAPTED, ADAPTED = "source-only", "domain-adaptation"
+ALONE, TOGETHER = "single-task", "multi-task"
+
+_RAW_TITLES = {
+    "image": "simple heads on the pixels",
+    "text": "simple heads on word counts",
+    "features": "simple heads on the vectors",
+}
+# From random weights a network needs so many times the steps; where `epochs` is given, so many times the epochs.
+SCRATCH_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A technique as it is compared.
+
+    Parameters
+    ----------
+    name, title : str
+        Its name, and what it is called in a sentence.
+    sides : tuple of str
+        Which side it stands on: ``"transfer"`` or ``"scratch"``; ``"adapted"`` or ``"unadapted"``; ``"together"`` or
+        ``"alone"``.
+    description : str
+        What it does, in a sentence.
+    embeds : bool
+        Whether it embeds the training inputs by the frozen network.
+    trains : bool
+        Whether it trains a network.
+    """
+
+    name: str
+    title: str
+    sides: tuple[str, ...]
+    description: str
+    embeds: bool
+    trains: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the results say of it."""
+        return {"name": self.name, "title": self.title, "sides": list(self.sides), "description": self.description}
+
+
+def candidates(modality: str, backbone: Backbone | None, *, target: bool, several: bool) -> dict[str, Candidate]:
+    """Return the techniques that can be compared on such data, the cheapest first.
+
+    Parameters
+    ----------
+    modality : str
+        Of the inputs.
+    backbone : Backbone or None
+        The pretrained network; None for feature vectors.
+    target : bool
+        Whether there is another domain to adapt to.
+    several : bool
+        Whether there are several tasks.
+    """
+    network = "" if backbone is None else backbone.name
+    transfer: tuple[str, ...] = () if backbone is None else ("transfer",)
+    found = [
+        Candidate(
+            RAW,
+            _RAW_TITLES[modality],
+            ("scratch",),
+            "No network: logistic regression, a kernel or a discriminant on the input itself, by cross-validation.",
+            embeds=False,
+            trains=False,
+        )
+    ]
+    what = f"features of {network}" if network else "the vectors"
+    if target:
+        found += [
+            Candidate(
+                UNADAPTED,
+                f"{what}, source only",
+                (*transfer, "unadapted"),
+                f"A head on {what}, fitted to the source and used on the target as it is.",
+                embeds=True,
+                trains=False,
+            ),
+            Candidate(
+                ADAPTED,
+                f"{what}, adapted",
+                (*transfer, "adapted"),
+                f"A head on {what}, adapted to the target by the method that most evidence without labels speaks for.",
+                embeds=True,
+                trains=False,
+            ),
+        ]
+    elif several:
+        found += [
+            Candidate(
+                ALONE,
+                f"{what}, each task alone",
+                (*transfer, "alone"),
+                f"A head on {what} for each task, chosen by cross-validation, from the labels of that task.",
+                embeds=backbone is not None,
+                trains=False,
+            ),
+            Candidate(
+                TOGETHER,
+                f"{what}, tasks together",
+                (*transfer, "together"),
+                f"All tasks learnt together on {what}.",
+                embeds=backbone is not None,
+                trains=False,
+            ),
+        ]
+        return {one.name: one for one in found}
+    elif backbone is not None:
+        found.append(
+            Candidate(
+                FROZEN,
+                f"feature extraction with {network}",
+                transfer,
+                f"A head on the features of the frozen {network}, chosen by cross-validation.",
+                embeds=True,
+                trains=False,
+            )
+        )
+    if backbone is None:
+        found.append(
+            Candidate(
+                SCRATCH,
+                "gradient boosting",
+                ("scratch",),
+                "Boosted trees, which learn their own representation of the vectors.",
+                embeds=False,
+                trains=False,
+            )
+        )
+        return {one.name: one for one in found}
+    found.append(
+        Candidate(
+            TUNED,
+            f"fine-tuning {network}",
+            (*transfer, "unadapted") if target else transfer,
+            f"All layers of {network} retrained, gently, from the head of feature extraction.",
+            embeds=True,
+            trains=True,
+        )
+    )
+    if not isinstance(backbone, ModuleBackbone):  # which has its weights and no name to make it from
+        found.append(
+            Candidate(
+                SCRATCH,
+                f"{network} from scratch",
+                ("scratch",),
+                f"The architecture of {network} from random weights: higher rate, four times the steps.",
+                embeds=False,
+                trains=True,
+            )
+        )
+    return {one.name: one for one in found}
+
+
+def chosen(asked: Sequence[str] | None, offered: dict[str, Candidate]) -> tuple[Candidate, ...]:
+    """Return the techniques asked for, in the order in which they are offered; by default all.
+
+    Raises
+    ------
+    RequestError
+        If one is not offered for this data.
+    """
+    if asked is None:
+        return tuple(offered.values())
+    if isinstance(asked, str) or not len(asked):
+        raise RequestError(
+            "techniques",
+            expected="a sequence of names",
+            found=repr(asked),
+            remedy=f"Pass techniques=[{next(iter(offered))!r}], for example, or leave it out for all.",
+        )
+    for name in asked:
+        one_of("techniques", name, offered)
+    return tuple(one for name, one in offered.items() if name in asked)
+
+
+def model_of(
+    candidate: Candidate,
+    tasks: Sequence[Task],
+    *,
+    modality: str,
+    backbone: Backbone | None,
+    image_size: Any,
+    device: str | None,
+    epochs: Any,
+    store: Any,
+    label_names: Any,
+    seed: int,
+) -> Any:
+    """Return the unfitted model of a candidate.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Which.
+    tasks : sequence of Task
+        What is predicted.
+    modality, backbone, image_size, device, epochs, store, label_names, seed
+        As `graft.compare` has them.
+    """
+    task = tasks[0]
+    placed: dict[str, Any] = {"device": device, "store": store, "random_state": seed}
+    if candidate.name == TOGETHER:
+        return MultiTask(backbone, tasks=list(tasks), label_names=label_names, compare=False, **placed)
+    if len(tasks) > 1:
+        return EachTask(tasks, lambda one: _alone(candidate, one, modality, backbone, None, placed))
+    common: dict[str, Any] = {"task": task.kind, "label_names": label_names, **placed}
+    if candidate.name in (RAW, FROZEN):
+        return _alone(candidate, task, modality, backbone, label_names, placed)
+    if candidate.name in (UNADAPTED, ADAPTED):
+        method = "auto" if candidate.name == ADAPTED else "source-only"
+        return DomainAdaptation(backbone, method=method, **common)
+    if candidate.name == TUNED:
+        return FineTuning(backbone, epochs=epochs, **common)
+    if backbone is None:
+        return BoostedTrees(task, random_state=seed)
+    longer = epochs if epochs == "auto" else SCRATCH_FACTOR * epochs
+    # A network object has its weights already; the same architecture from random ones is made from its name.
+    return FineTuning(
+        backbone.name,
+        pretrained=False,
+        image_size=image_size,
+        layer=backbone.layer,
+        pooling=backbone.pooling,
+        epochs=longer,
+        **common,
+    )
+
+
+def _alone(
+    candidate: Candidate, task: Task, modality: str, backbone: Backbone | None, label_names: Any, placed: dict[str, Any]
+) -> Any:
+    """Return the model of one task that needs no training of a network."""
+    if candidate.name == RAW:
+        return RawInput(modality, task=task.kind, label_names=label_names, random_state=placed["random_state"])
+    return FeatureExtraction(backbone, task=task.kind, label_names=label_names, **placed)

@@ -1,0 +1,97 @@
+"""`Curves`: learning curves over seeds and test examples, all under the same resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graft.evaluation.comparison.measuring import Measured
+from graft.evaluation.comparison.resampling import RESAMPLES, interval, resampled_weights
+from graft.metrics import Estimate
+
+Drawn = tuple[float, np.ndarray]
+"""A figure, and the same figure of every resample."""
+
+
+class Curves:
+    """The scores of techniques at numbers of labels, each with its resamples. Final.
+
+    Parameters
+    ----------
+    measured : sequence of Measured
+        The cells; those that are not done are passed over.
+    groups : array of shape (n,), optional
+        The group of each row that can be tested on: whole groups share a weight. By default every row is one.
+    seed : int
+        Draws the resamples.
+    """
+
+    def __init__(self, measured: Sequence[Measured], *, groups: np.ndarray | None = None, seed: int = 0) -> None:
+        done = [one for one in measured if one.cell.done]
+        self.seeds = sorted({one.cell.seed for one in done})
+        rows = np.unique(np.concatenate([one.rows for one in done])) if done else np.empty(0, np.intp)
+        names = rows if groups is None else np.asarray(groups, dtype=str)[rows]
+        _, units = np.unique(names, return_inverse=True)
+        draw = np.random.default_rng((seed, 0xB007))
+        count = int(units.max()) + 1 if len(units) else 1
+        example_weight = resampled_weights(count, RESAMPLES, draw)
+        self._seed_weight = resampled_weights(max(1, len(self.seeds)), RESAMPLES, draw)
+        self._points: dict[tuple[str, int | None], dict[int, tuple[Measured, np.ndarray]]] = {}
+        for one in done:
+            mine = units[np.searchsorted(rows, one.rows)]
+            total, number = (np.bincount(mine, values, minlength=count) for values in (one.values, np.ones(len(mine))))
+            weight = example_weight @ number
+            with np.errstate(invalid="ignore", divide="ignore"):
+                scores = np.where(weight > 0, (example_weight @ total) / weight, np.nan)
+            point = self._points.setdefault((one.cell.technique, one.cell.budget), {})
+            point[one.cell.seed] = (one, scores)
+
+    def budgets(self, name: str) -> list[int | None]:
+        """Return the numbers of labels that a technique was measured with, ascending, all (None) last."""
+        return _in_order(budget for technique, budget in self._points if technique == name)
+
+    def measured_seeds(self, name: str, budget: int | None) -> list[int]:
+        """Return the seeds that a technique was measured with at a number of labels."""
+        return sorted(self._points.get((name, budget), {}))
+
+    def cells(self, name: str, budget: int | None) -> dict[int, Measured]:
+        """Return the cells of a technique at a number of labels, by seed."""
+        return {seed: one for seed, (one, _) in self._points.get((name, budget), {}).items()}
+
+    def n_train(self, name: str, budget: int | None) -> float:
+        """Return the mean number of examples learnt from."""
+        return float(np.mean([one.cell.n_train for one in self.cells(name, budget).values()]))
+
+    def score(self, name: str, budget: int | None, seeds: Sequence[int] | None = None) -> Drawn:
+        """Return the mean score over seeds (by default all measured), and its resamples (NaN where none is drawn)."""
+        point = self._points[(name, budget)]
+        chosen = sorted(point) if seeds is None else list(seeds)
+        weight = self._seed_weight[:, [self.seeds.index(seed) for seed in chosen]]
+        drawn = np.stack([point[seed][1] for seed in chosen], axis=1)
+        total = weight.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            resampled = np.where(total > 0, (weight * drawn).sum(axis=1) / total, np.nan)
+        return float(np.mean([point[seed][0].values.mean() for seed in chosen])), resampled
+
+    def estimate(self, name: str, budget: int | None) -> Estimate:
+        """Return the mean score over the seeds with its interval over seeds and test examples."""
+        return interval(*self.score(name, budget))
+
+    def ratio(self, costs: tuple[dict[int, float], dict[int, float]]) -> Estimate:
+        """Return the ratio of two costs by seed: geometric mean over the common seeds, interval over the seeds."""
+        first, second = costs
+        common = [seed for seed in self.seeds if seed in first and seed in second]
+        tiny = 1e-9
+        logs = np.log([max(first[seed], tiny) / max(second[seed], tiny) for seed in common])
+        weight = self._seed_weight[:, [self.seeds.index(seed) for seed in common]]
+        total = weight.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            resampled = np.exp(np.where(total > 0, (weight @ logs) / total, np.nan))
+        return interval(float(np.exp(logs.mean())), resampled)
+
+
+def _in_order(budgets) -> list[int | None]:
+    found = set(budgets)
+    numbers: list[int | None] = [*sorted(number for number in found if number is not None)]
+    return [*numbers, None] if None in found else numbers

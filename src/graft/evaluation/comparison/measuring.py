@@ -1,0 +1,322 @@
+"""`measure`: fit one technique to one draw of the examples, and say how good it is and what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from graft.data import Domain, Task, label_array
+from graft.evaluation.comparison.boosted_trees import BoostedTrees
+from graft.evaluation.comparison.candidates import ADAPTED, UNADAPTED, model_of
+from graft.evaluation.comparison.each_task import EachTask
+from graft.evaluation.comparison.energy import EnergyMeter
+from graft.evaluation.comparison.evidence import evidence, no_evidence, planes
+from graft.evaluation.comparison.memory import peak_memory
+from graft.evaluation.comparison.setup import Job, Setup
+from graft.evaluation.results import Cell
+from graft.metrics import Estimate, Statistic, bootstrap
+from graft.techniques import MultiTask, Predictions
+from graft.techniques.multiple.label_columns import known_columns
+from graft.techniques.technique import evaluate, label_table, task_labels
+
+SCORES = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2", "multi-task": "score"}
+# What a prediction is made of, and what of it is learnt.
+_LEARNT = ("coef_", "intercept_", "dual_coef_", "prototypes_", "temperature_", "weights_")
+_KEPT = (*_LEARNT, "centers_", "location_", "scale_", "examples_", "codes_")
+_PARTS = ("head", "head_")
+# A backward pass costs two forward passes.
+_STEP = 3
+_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A cell, and what is needed beside it to compare it with others.
+
+    Parameters
+    ----------
+    cell : Cell
+        It.
+    rows : array of shape (t,)
+        The rows that were tested on and could be read.
+    values : array of shape (t,)
+        What each of them adds to the score: their mean is the score.
+    tasks : dict of str to array (t,)
+        Several tasks: what each of them adds to the score of that task, NaN where its label is not known.
+    seconds : float
+        Training and prediction, without embedding: what a like cell will take.
+    details : dict
+        For the report.
+    """
+
+    cell: Cell
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.intp))
+    values: np.ndarray = field(default_factory=lambda: np.empty(0))
+    tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return {
+            "cell": self.cell.to_dict(),
+            "rows": self.rows.tolist(),
+            "values": self.values.tolist(),
+            "tasks": {name: [None if np.isnan(one) else one for one in each] for name, each in self.tasks.items()},
+            "seconds": self.seconds,
+            "details": dict(self.details),
+        }
+
+    def of_task(self, name: str) -> Measured:
+        """Return the same cell as if one of several tasks were all that was measured."""
+        if not self.cell.done:
+            return self
+        known = ~np.isnan(self.tasks[name])
+        return replace(self, rows=self.rows[known], values=self.tasks[name][known], tasks={})
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `to_dict` made `plain` of."""
+        return cls(
+            Cell.from_dict(plain["cell"]),
+            np.array(plain["rows"], np.intp),
+            np.array(plain["values"], np.float64),
+            {name: np.array(each, np.float64) for name, each in plain["tasks"].items()},
+            float(plain["seconds"]),
+            plain["details"],
+        )
+
+
+def measure(setup: Setup, job: Job, meter: EnergyMeter) -> Measured:
+    """Fit, predict the test examples, and return what was found."""
+    candidate, deal, rows, domain = job.candidate, job.deal, job.rows, setup.domain
+    adapts = candidate.name in (ADAPTED, UNADAPTED)
+    model = model_of(
+        candidate,
+        setup.tasks,
+        modality=setup.modality,
+        backbone=setup.backbone,
+        image_size=setup.image_size,
+        device=setup.device,
+        epochs=setup.epochs,
+        store=setup.store,
+        label_names=setup.label_names,
+        seed=deal.seed,
+    )
+    learnt = domain.take(rows)
+    further: dict[str, Any] = {"target": setup.unlabelled_target} if adapts else {}
+    before = meter.reading()
+    with peak_memory(None if setup.backbone is None else setup.backbone.device) as peak:
+        model.fit(learnt.inputs, learnt.labels, groups=learnt.groups, **further)
+    joules = meter.joules_since(before)
+    started = time.perf_counter()
+    tested = setup.tested.take(deal.test)
+    if candidate.trains:
+        model.store = False  # features of a network that is thrown away in a moment are not worth keeping
+    answers = model.predictions(tested.inputs)
+    judged = (
+        _judge_each(setup, deal.test, tested, answers)
+        if len(setup.tasks) > 1
+        else _judge(setup, deal.test, tested, answers, model)
+    )
+    predicting = time.perf_counter() - started
+    if candidate.name == ADAPTED:
+        assert setup.target is not None
+        frozen = model.backbone_ if setup.backbone is None else setup.backbone
+        points = planes(model, frozen, domain, rows, setup.target, store=setup.store, seed=deal.seed)
+        judged.details["coordinates"] = points
+    embedded = (len(rows) + (setup.adapted_to if adapts else 0)) if candidate.embeds else 0
+    cell = Cell(
+        candidate.name,
+        job.budget,
+        deal.seed,
+        len(rows),
+        score=judged.score,
+        metrics=judged.metrics,
+        tasks=judged.tasks,
+        seconds=_seconds(setup, job, model, embedded),
+        peak_memory_mib=_peak(setup, job, peak.mib),
+        energy_joules=_joules(setup, joules, embedded),
+        flops=_flops(setup, job, model, embedded),
+        **_parameters(setup, job, model),
+    )
+    which = {name: getattr(cell, name) for name in ("technique", "budget", "seed", "n_train")}
+    return Measured(
+        cell,
+        judged.rows,
+        judged.values,
+        judged.task_values,
+        cell.seconds["training"] + predicting,
+        {**judged.details, **which},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What the predictions of the test examples are worth."""
+
+    score: Estimate
+    metrics: dict[str, Estimate]
+    tasks: dict[str, dict[str, Estimate]]
+    rows: np.ndarray
+    values: np.ndarray
+    task_values: dict[str, np.ndarray]
+    details: dict[str, Any]
+
+
+def _judge(setup: Setup, rows: np.ndarray, tested: Domain, found: Predictions, model: Any) -> _Judged:
+    task = setup.task
+    found = aligned(found, model.task_.classes, task)
+    labels = task_labels(task, tested.labels, columns=tested.tasks)[found.rows]
+    groups = None if tested.groups is None else np.asarray(tested.groups)[found.rows]
+    evaluation = evaluate(task, labels, found.labels, found.probabilities, groups=groups)
+    details = evidence(setup.tested, setup.modality, rows, found, task, evaluation)
+    values = score_values(task, labels, found)
+    metrics = evaluation.metrics
+    return _Judged(metrics[SCORES[task.kind]], metrics, {}, rows[found.rows], values, {}, details)
+
+
+def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[str, Predictions]) -> _Judged:
+    r"""Judge several tasks.
+
+    The score is the mean over the K tasks of their scores. With :math:`n_k` of n examples labelled for task k, an
+    example adds :math:`\frac1K \sum_k \frac{n}{n_k} v_{ik}` over the tasks that it has a label of.
+    """
+    read = next(iter(found.values())).rows
+    groups = None if tested.groups is None else np.asarray(tested.groups)[read]
+    metrics: dict[str, dict[str, Estimate]] = {}
+    task_values: dict[str, np.ndarray] = {}
+    for column in known_columns(tested.labels, setup.tasks, setup.label_names):
+        task, known = column.task, column.known[read]
+        if not known.any():
+            continue
+        one = aligned(found[task.name], task.classes, task)
+        labels = column.labels[read]
+        evaluation = evaluate(task, labels, one.labels, one.probabilities, groups=groups)
+        metrics[task.name] = evaluation.metrics
+        part = Predictions(
+            read[known],
+            np.asarray(one.labels)[known],
+            None if one.probabilities is None else one.probabilities[known],
+            None,
+            (),
+        )
+        task_values[task.name] = np.full(len(read), np.nan)
+        task_values[task.name][known] = score_values(task, labels[known], part)
+    shares = [np.nan_to_num(one) * len(one) / np.isfinite(one).sum() for one in task_values.values()]
+    values = np.mean(shares, axis=0)
+    score = bootstrap({"score": Statistic(values[:, None], lambda means: means[..., 0])}, groups=groups)["score"]
+    return _Judged(score, {"score": score}, metrics, rows[read], values, task_values, no_evidence(len(read)))
+
+
+def aligned(found: Predictions, classes: Sequence[Any], task: Task) -> Predictions:
+    """Return predictions with a column of probabilities for each class of the task, in its order.
+
+    A model that was fitted to few examples knows the classes among them, and no others.
+    """
+    shares = found.probabilities
+    if task.kind != "classification" or shares is None or shares.shape[1] == len(task.classes):
+        return found
+    place = {value: column for column, value in enumerate(task.classes)}
+    whole = np.zeros((len(shares), len(task.classes)))
+    whole[:, [place[value] for value in classes]] = shares
+    return replace(found, probabilities=whole)
+
+
+def score_values(task: Task, labels: Any, found: Predictions) -> np.ndarray:
+    r"""Return what each example adds to the score, so that the score is the mean.
+
+    Classification: 1 where the prediction is right. Multi-label: the right cells, divided by the mean number of known
+    cells. Regression: :math:`1 - (y_i - \hat y_i)^2 / s^2` with the variance :math:`s^2` of these labels, averaged over
+    the outputs, whose mean is R².
+    """
+    if task.kind == "multilabel":
+        table = label_table(np.asarray(labels))
+        known = np.isfinite(table)
+        assert found.probabilities is not None
+        right = ((found.probabilities >= 0.5) == (table == 1)) & known
+        return right.sum(axis=1) / known.sum(axis=1).mean()
+    if task.kind == "regression":
+        truth = np.asarray(labels, np.float64).reshape(len(labels), -1)
+        squares = (np.asarray(found.labels, np.float64).reshape(truth.shape) - truth) ** 2
+        return (1 - squares / np.maximum(truth.var(axis=0), np.finfo(np.float64).tiny)).mean(axis=1)
+    pairs = zip(label_array(labels).ravel().tolist(), np.asarray(found.labels).tolist(), strict=True)
+    return np.array([float(one == other) for one, other in pairs])
+
+
+def head_numbers(head: Any) -> tuple[int, int]:
+    """Return how many numbers of a head were learnt, and how many a prediction needs."""
+    learnt = kept = 0
+    held = vars(head)
+    for name in _KEPT:
+        if isinstance(held.get(name), np.ndarray):
+            kept += held[name].size
+            learnt += held[name].size if name in _LEARNT else 0
+    members = [held[name] for name in _PARTS if held.get(name) is not None and not isinstance(held[name], str)]
+    heads = held.get("heads_", {})
+    members += list(heads.values() if isinstance(heads, dict) else heads)
+    for member in members:
+        one, other = head_numbers(member)
+        learnt, kept = learnt + one, kept + other
+    return learnt, kept
+
+
+def _seconds(setup: Setup, job: Job, model: Any, embedded: int) -> dict[str, float]:
+    told = model.seconds_
+    if job.candidate.embeds:
+        data, features = embedded * setup.cost.data_seconds, embedded * setup.cost.feature_seconds
+    elif job.candidate.trains:
+        data, features = told["features"], 0.0  # nothing is embedded: it is the time in which the inputs were read
+    else:
+        data, features = told.get("data", 0.0), 0.0
+    training = told["training"]
+    return {"data": data, "features": features, "training": training, "total": data + features + training}
+
+
+def _peak(setup: Setup, job: Job, mib: float | None) -> float | None:
+    if mib is None or not job.candidate.embeds:
+        return mib
+    return max(mib, setup.cost.peak_mib or 0.0) + setup.cost.network_mib
+
+
+def _joules(setup: Setup, joules: float | None, embedded: int) -> float | None:
+    return None if joules is None else joules + embedded * (setup.cost.energy_joules or 0.0)
+
+
+def _parameters(setup: Setup, job: Job, model: Any) -> dict[str, Any]:
+    if isinstance(model, BoostedTrees):  # trees have no parameters that could be counted beside others
+        return {}
+    learnt, kept = (sum(pair) for pair in zip(*(head_numbers(one) for one in _heads(model)), strict=True))
+    if job.candidate.trains:
+        trained = model.training_["trained_parameters"] if model.training_["served"] != "probe" else learnt
+        return {"trainable_parameters": trained, "total_parameters": model.backbone_.parameters + kept}
+    network = setup.backbone.parameters if setup.backbone is not None and job.candidate.embeds else 0
+    return {"trainable_parameters": learnt, "total_parameters": network + kept}
+
+
+def _heads(model: Any) -> list[Any]:
+    """Return what stands behind the network, or in its place."""
+    match model:
+        case EachTask():
+            return [one.head_ for one in model.models_.values()]
+        case MultiTask():
+            return [head for part in model.parts_ for head in part.heads.values()]
+        case _:
+            return [model.head_]
+
+
+def _flops(setup: Setup, job: Job, model: Any, embedded: int) -> dict[str, float] | None:
+    forward = setup.cost.flops
+    if forward is None or not (job.candidate.embeds or job.candidate.trains):
+        return None
+    passes: float = embedded
+    if job.candidate.trains:
+        told, count = model.training_, len(job.rows)
+        learning = count * (1 - _HELD_OUT)
+        passes += _STEP * told["epochs"] * learning * (2 if told.get("refitted") else 1)
+        passes += len(told["evaluations"]) * count * _HELD_OUT
+    return {"forward": forward, "training": forward * passes}

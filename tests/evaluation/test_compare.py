@@ -1,0 +1,438 @@
+"""`graft.compare` from the data to the verdict: small data, few cells, every kind of task."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import graft
+from graft.backbones import FeaturePreprocessing, module_backbone
+from graft.cli import main
+from graft.data import Domain
+from graft.errors import DataError, RequestError
+from graft.evaluation import read_results
+from graft.evaluation.comparison import compare as comparing
+from graft.evaluation.comparison.measuring import Measured
+from graft.evaluation.results import Cell
+from graft.metrics import Estimate
+
+
+def vectors(count=160, classes=2, seed=0):
+    """Vectors whose sign pattern tells the class, and which no linear head on them can tell."""
+    draw = np.random.default_rng(seed)
+    X = draw.normal(size=(count, 6)).astype(np.float32)
+    y = (X[:, 0] * X[:, 1] > 0).astype(int) if classes == 2 else draw.integers(classes, size=count)
+    return X, np.array(["no", "yes", "maybe"])[y]
+
+
+class Knows(torch.nn.Module):
+    """A network that was pretrained on a related task: it gives the product that decides."""
+
+    def __init__(self, share=1.0):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, x):
+        return torch.stack([self.scale * x[:, 0] * x[:, 1], x[:, 2]], dim=1)
+
+
+def network(module=None):
+    return module_backbone(module or Knows(), preprocessing=FeaturePreprocessing(), name="expert", feature_dim=2)
+
+
+PAIR = {"store": False, "techniques": ["raw-input", "feature-extraction"]}
+FULL = {**PAIR, "seeds": 2, "budgets": [5, 20]}
+ONE = {**PAIR, "seeds": 1, "budgets": [20]}
+
+
+def made_up(setup, job, meter):
+    """A cell without a fit: right where the row, the budget and the technique say so."""
+    rows = job.deal.test
+    values = ((rows * 7 + job.deal.seed) % 10 < (8 if job.candidate.name == "feature-extraction" else 5)).astype(float)
+    score = Estimate(float(values.mean()), float("nan"), float("nan"))
+    seconds = {"data": 0.0, "features": 0.0, "training": 1.0, "total": 1.0}
+    cell = Cell(job.candidate.name, job.budget, job.deal.seed, len(job.rows), score=score, seconds=seconds)
+    return Measured(cell, rows, values, {}, 1.0, {"technique": cell.technique})
+
+
+@pytest.fixture(scope="module")
+def found():
+    X, y = vectors()
+    return graft.compare(X, y, backbone=network(), **FULL)
+
+
+def test_every_cell_is_measured_with_interval_and_cost(found):
+    assert [(one.technique, one.budget, one.seed) for one in found.cells] == [
+        (name, budget, seed) for name in ("raw-input", "feature-extraction") for budget in (5, 20) for seed in (0, 1)
+    ]
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        assert cell.n_train == 2 * cell.budget
+        assert cell.score.low <= cell.score.value <= cell.score.high
+        assert set(cell.metrics) >= {"accuracy", "macro_f1", "log_loss", "ece"}
+        assert cell.seconds["total"] == pytest.approx(
+            sum(cell.seconds[part] for part in ("data", "features", "training"))
+        )
+        assert cell.trainable_parameters > 0
+        assert cell.total_parameters >= cell.trainable_parameters
+    frozen = [cell for cell in found.cells if cell.technique == "feature-extraction"]
+    assert all(cell.total_parameters > cell.trainable_parameters for cell in frozen)
+    assert all(cell.flops is not None for cell in frozen)
+    assert all(cell.flops is None for cell in found.cells if cell.technique == "raw-input")
+
+
+def test_transfer_that_pays_is_found(found):
+    assert found.verdict.outcome == "pays"
+    assert "Transfer pays here" in found.verdict.text
+    (finding,) = found.verdict.findings
+    assert (finding["with"], finding["without"]) == ("feature-extraction", "raw-input")
+    assert finding["gain"]["low"] > 0
+    labels, time, memory = found.verdict.figures
+    assert [one["name"] for one in found.verdict.figures] == ["labels", "time", "memory"]
+    assert labels["value"] > 1
+    assert labels["text"] in found.verdict.text
+    assert time["value"] > 0
+    assert memory["text"]
+
+
+def test_transfer_that_does_not_pay_is_found():
+    X, _ = vectors(200)
+    y = np.where(X[:, 2] + X[:, 3] > 0, "up", "down")
+    blind = Knows(0.0)  # it passes on half of what decides
+    said = graft.compare(X, y, backbone=network(blind), **{**ONE, "seeds": 2}).verdict
+    assert said.outcome == "does not pay"
+    assert "Transfer does not pay here" in said.text
+    assert said.findings[0]["gain"]["high"] < 0
+    assert said.figures[0]["value"] <= 1
+
+
+def test_gains_are_paired_differences_of_the_cells(found):
+    (finding,) = found.verdict.findings
+    for one in finding["gains"]:
+        scores = {
+            name: np.mean([c.score.value for c in found.cells if (c.technique, c.budget) == (name, one["budget"])])
+            for name in ("raw-input", "feature-extraction")
+        }
+        assert one["value"] == pytest.approx(scores["feature-extraction"] - scores["raw-input"])
+    assert finding["gain"]["value"] == pytest.approx(np.mean([one["value"] for one in finding["gains"]]))
+
+
+def test_summary_and_details_are_those_of_the_cells(found):
+    assert [(one["technique"], one["budget"], one["seeds"]) for one in found.summary] == [
+        (name, budget, 2) for name in ("raw-input", "feature-extraction") for budget in (5, 20)
+    ]
+    for one in found.summary:
+        cells = [c for c in found.cells if (c.technique, c.budget) == (one["technique"], one["budget"])]
+        assert one["score"]["value"] == pytest.approx(np.mean([cell.score.value for cell in cells]))
+        assert one["score"]["low"] <= one["score"]["value"] <= one["score"]["high"]
+        assert one["seconds"] == pytest.approx(np.median([cell.seconds["total"] for cell in cells]))
+    for one in found.details:
+        cell = next(c for c in found.cells if (c.technique, c.budget, c.seed) == (one["technique"], 20, 0))
+        confusion = np.array(one["confusion"])
+        assert confusion.sum() == one["examples"]
+        assert np.trace(confusion) / confusion.sum() == pytest.approx(cell.score.value)
+        assert sum(bin["examples"] for bin in one["calibration"]) == one["examples"]
+        wrong = [example["p"] for example in one["wrong"]]
+        assert wrong == sorted(wrong, reverse=True)
+        assert all(example["true"] != example["predicted"] for example in one["wrong"])
+
+
+def test_the_same_call_finds_the_same_score_whatever_else_is_compared(found):
+    X, y = vectors()
+    again = graft.compare(X, y, backbone=network(), **{**ONE, "techniques": ["feature-extraction"]})
+    alone = {(cell.technique, cell.budget, cell.seed): cell.score for cell in found.cells}
+    (cell,) = again.cells
+    assert cell.score == alone["feature-extraction", 20, 0]
+    assert again.data["fingerprint"] == found.data["fingerprint"]
+
+
+def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
+    X, y = vectors()
+    report, done = tmp_path / "report", []
+
+    def interrupted(setup, job, meter):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(job)
+        return made_up(setup, job, meter)
+
+    def counting(setup, job, meter):
+        done.append(job)
+        return made_up(setup, job, meter)
+
+    monkeypatch.setattr(comparing, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        graft.compare(X, y, backbone=network(), out=report, **FULL)
+    assert len(list((report / "cells").glob("*.json"))) == 3
+    assert not list((report / "cells").glob("*.begun"))
+    monkeypatch.setattr(comparing, "measure", counting)
+    found = graft.compare(X, y, backbone=network(), out=report, **FULL)
+    assert len(done) == 8  # three before, five now
+    assert found.settings["resumed_cells"] == 3
+    fresh = graft.compare(X, y, backbone=network(), **FULL)
+    assert [cell.score.value for cell in found.cells] == [cell.score.value for cell in fresh.cells]
+    assert found.verdict == fresh.verdict
+    done.clear()
+    more = graft.compare(X, y, backbone=network(), out=report, **{**FULL, "seeds": 3})
+    assert len(done) == 4  # a further seed of two techniques and budgets; nothing is measured twice
+    assert more.settings["resumed_cells"] == 8
+    other = np.where(np.arange(len(y)) == 0, "no" if y[0] == "yes" else "yes", y)  # other data: nothing fits any more
+    assert graft.compare(X, other, backbone=network(), out=report, **FULL).settings["resumed_cells"] == 0
+
+
+def test_what_was_found_is_written_and_read_again(tmp_path, found):
+    found.write(tmp_path / "report")
+    read = read_results(tmp_path / "report")
+    assert read.to_dict() == found.to_dict()
+    rows = list(csv.DictReader((tmp_path / "report" / "results.csv").open()))
+    assert [row["technique"] for row in rows] == [cell.technique for cell in found.cells]
+    assert float(rows[0]["accuracy"]) == found.cells[0].score.value
+    assert read.command.startswith("graft.compare(X, y, ")
+    assert set(read.settings) == {
+        "backbone",
+        "budgets",
+        "budget_unit",
+        "seeds",
+        "budget_seconds",
+        "spent_seconds",
+        "resumed_cells",
+        "test",
+        "epochs",
+        "image_size",
+        "random_state",
+    }
+    assert set(read.data) == {
+        "name",
+        "modality",
+        "task",
+        "examples",
+        "labelled",
+        "classes",
+        "groups",
+        "splits",
+        "fingerprint",
+        "target",
+    }
+    assert {"system", "processor", "cores", "memory_gib", "device", "memory_is"} == set(read.machine)
+    assert {"python", "graft", "torch"} <= set(read.versions)
+
+
+def test_a_time_budget_of_nothing_measures_nothing_and_says_so():
+    X, y = vectors()
+    found = graft.compare(X, y, backbone=network(), budget_seconds=0, **FULL)
+    assert {cell.status for cell in found.cells} == {"left out"}
+    assert all("of the time budget were left" in cell.reason for cell in found.cells)
+    assert found.verdict.outcome == "not measured"
+    assert found.summary == ()
+
+
+def test_a_cell_that_fails_says_why_and_the_others_go_on(monkeypatch):
+    X, y = vectors()
+
+    def failing(setup, job, meter):
+        if job.candidate.name == "raw-input":
+            raise DataError("labels", expected="something", found="nothing", remedy="Mend it.")
+        return made_up(setup, job, meter)
+
+    monkeypatch.setattr(comparing, "measure", failing)
+    found = graft.compare(X, y, backbone=network(), **FULL)
+    assert {(cell.technique, cell.status) for cell in found.cells} == {
+        ("raw-input", "failed"),
+        ("feature-extraction", "done"),
+    }
+    assert "something" in found.cells[0].reason
+
+
+def test_numbers_are_compared_by_r2():
+    X, _ = vectors()
+    y = X[:, 0] * X[:, 1] + 0.01 * X[:, 3]
+    found = graft.compare(X, y, backbone=network(), **ONE)
+    assert found.score == {"name": "r2", "title": "R²", "percent": False}
+    assert found.settings["budget_unit"] == "examples"
+    for cell in found.cells:
+        assert cell.score == cell.metrics["r2"]
+    assert found.verdict.outcome == "pays"
+    assert "%)" not in found.verdict.findings[0]["text"].replace("(95 %", "")
+    assert len(found.details[0]["predicted"]["true"]) == found.details[0]["examples"]
+
+
+def test_multi_label_tables_are_compared():
+    X, _ = vectors(80)
+    table = np.stack([X[:, 0] * X[:, 1] > 0, X[:, 2] > 0], axis=1).astype(float)
+    table[::9, 0] = np.nan
+    found = graft.compare(X, table, backbone=network(), **ONE)
+    assert found.data["task"]["kind"] == "multilabel"
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        assert cell.n_train == 20
+
+
+def test_several_columns_compare_together_with_alone():
+    X, y = vectors(200)
+    table = np.empty((200, 2), dtype=object)
+    table[:, 0] = y
+    table[:, 1] = [
+        None if row % 3 == 0 else float(value) for row, value in enumerate(X[:, 0] * X[:, 1] + 0.1 * X[:, 2])
+    ]
+    domain = Domain(X, table, name="two", tasks=("sign", "size"))
+    found = graft.compare(domain, backbone=network(), budgets=[40], seeds=1, store=False)
+    assert [one["name"] for one in found.techniques] == ["raw-input", "single-task", "multi-task"]
+    assert found.data["task"] == {"kind": "multi-task", "name": "", "classes": ["sign", "size"]}
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        metrics = [cell.tasks["sign"]["accuracy"].value, cell.tasks["size"]["r2"].value]
+        assert cell.score.value == pytest.approx(np.mean(metrics))
+        assert cell.trainable_parameters > 0
+    questions = {one["question"]: one for one in found.verdict.findings}
+    assert set(questions) == {"transfer", "sharing"}
+    assert [one["task"] for one in questions["sharing"]["tasks"]] == ["sign", "size"]
+    gains = [one["value"] for one in questions["sharing"]["tasks"]]
+    assert questions["sharing"]["gain"]["value"] == pytest.approx(np.mean(gains))
+    assert questions["transfer"]["outcome"] == "pays"
+
+
+def test_a_target_is_adapted_to_and_never_learnt_from():
+    draw = np.random.default_rng(0)
+    X, y = vectors(120)
+    y = np.where(X[:, 2] > 0, "up", "down")
+    there = draw.normal(size=(60, 6)).astype(np.float32) + np.array([0, 0, 1.5, 0, 0, 0], np.float32)
+    truth = np.where(there[:, 2] > 1.5, "up", "down")
+    goal = Domain(there, truth, name="there")
+    options = {
+        "budgets": [20],
+        "seeds": 1,
+        "store": False,
+        "techniques": ["raw-input", "source-only", "domain-adaptation"],
+    }
+    found = graft.compare(X, y, target=goal, backbone=network(), **options)
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+    assert found.data["target"]["examples"] == 60
+    assert {one["question"] for one in found.verdict.findings} == {"transfer", "adaptation"}
+    shown = next(one for one in found.details if one["technique"] == "domain-adaptation")
+    assert len(shown["coordinates"]["before"]["target"]) == 60
+    # Other labels of the target change what is measured, and nothing that is predicted.
+    other = graft.compare(X, y, target=Domain(there, truth[::-1].copy(), name="there"), backbone=network(), **options)
+    for one, two in zip(found.details, other.details, strict=True):
+        assert np.array(one["confusion"]).sum(axis=0).tolist() == np.array(two["confusion"]).sum(axis=0).tolist()
+
+
+def test_given_splits_are_kept(monkeypatch):
+    monkeypatch.setattr(comparing, "measure", made_up)
+    X, y = vectors(80)
+    splits = np.array(["train"] * 60 + ["test"] * 20, dtype=object)
+    domain = Domain(X, y, splits=splits, name="given")
+    found = graft.compare(domain, backbone=network(), **{**FULL, "budgets": [None]})
+    assert all((one["pool"], one["test"], one["given"]) == (60, 20, True) for one in found.data["splits"])
+    assert {cell.n_train for cell in found.cells} == {60}
+    assert found.settings["budgets"] == [None]
+
+
+def test_unlabelled_examples_take_no_part(monkeypatch):
+    monkeypatch.setattr(comparing, "measure", made_up)
+    X, y = vectors(100)
+    y = y.astype(object)
+    y[::4] = None
+    found = graft.compare(X, y, backbone=network(), **{**FULL, "budgets": [10, None], "seeds": 1})
+    assert (found.data["examples"], found.data["labelled"]) == (100, 75)
+    split = found.data["splits"][0]
+    assert split["pool"] + split["test"] == 75
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"budgets": [0]}, RequestError, "budgets"),
+        ({"budgets": [10**6]}, RequestError, "numbers of labels of a class"),
+        ({"budgets": ["few"]}, RequestError, "budgets"),
+        ({"seeds": 0}, RequestError, "seeds"),
+        ({"seeds": []}, RequestError, "seeds"),
+        ({"budget_seconds": -1}, RequestError, "budget_seconds"),
+        ({"techniques": ["magic"]}, RequestError, "techniques"),
+        ({"techniques": "raw-input"}, RequestError, "techniques"),
+        ({"test": 1.0}, RequestError, "test"),
+        ({"task": "guess"}, RequestError, "task"),
+        ({"task": "multi-task"}, RequestError, "several label columns"),
+        ({"backbone": "minilm"}, DataError, "text inputs"),
+        ({"y": None}, RequestError, "labels, one for each input"),
+        ({"target": ["a text"]}, DataError, "target"),
+    ],
+)
+def test_wrong_requests_are_refused_before_anything_is_measured(options, error, words):
+    X, y = vectors(40)
+    labels = options.get("y", y)
+    with pytest.raises(error, match=words):
+        graft.compare(X, labels, **{"store": False, **{name: one for name, one in options.items() if name != "y"}})
+
+
+def test_a_target_needs_labels_to_be_measured_by():
+    X, y = vectors(40)
+    with pytest.raises(DataError, match="to test on"):
+        graft.compare(X, y, target=X[:10], store=False)
+    with pytest.raises(DataError, match="purple"):
+        graft.compare(X, y, target=Domain(X[:10], np.array(["purple"] * 10)), store=False)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    X, y = vectors(40)
+    with pytest.raises(RequestError, match="other files"):
+        graft.compare(X, y, out=tmp_path, store=False)
+    with pytest.raises(RequestError, match="a file"):
+        graft.compare(X, y, out=tmp_path / "thesis.txt", store=False)
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    X, y = vectors(60)
+    np.savez(tmp_path / "vectors.npz", X=X, y=y)
+    return tmp_path / "vectors.npz"
+
+
+def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, command):
+    words = ("compare", file, "--out", tmp_path / "report", "--labels", "5", "--seeds", "2", "--technique", "raw-input")
+    code, out, _ = command(*words)
+    assert code == 0
+    assert max(map(len, out.splitlines()[:-1])) <= 80  # the last line names the folder
+    assert "raw-input" in out
+    assert read_results(tmp_path / "report").settings["budgets"] == [5]
+    code, out, _ = command(*words, "--json")
+    assert code == 0
+    plain = json.loads(out)
+    assert plain["settings"]["resumed_cells"] == 2
+    assert plain["kind"] == "graft comparison"
+    code, out, _ = command(*words, "--labels", "10", "--budget", "0s")
+    assert code == 0
+    assert "Left out: raw-input, 10 labels, 2 seeds" in out
+
+
+def test_the_command_refuses_what_it_cannot_compare(file, tmp_path, command):
+    np.save(tmp_path / "bare.npy", vectors(20)[0])
+    report = ("--out", tmp_path / "report")
+    for words, said in (
+        ((file, *report, "--budget", "soon"), "--budget"),
+        ((file, *report, "--labels", "many"), "--labels"),
+        ((tmp_path / "bare.npy", *report), "labels"),
+        ((file, *report, "--backbone", "minilm"), "features inputs"),
+        ((file, *report, "--technique", "magic"), "techniques"),
+        ((file, *report, "--target", tmp_path / "bare.npy"), "to measure on"),
+        ((tmp_path / "nothing", *report), "nothing"),
+    ):
+        code, out, err = command("compare", *words)
+        assert (code, out) == (2, ""), words
+        assert said in err
+        assert "Traceback" not in err
+    assert not (tmp_path / "report").exists()
