@@ -22,6 +22,7 @@ from graft.cli.grouped import GroupedCommand
 from graft.cli.networks import backbones
 from graft.cli.predict import evaluate, predict
 from graft.cli.rank import rank
+from graft.cli.report import report
 from graft.cli.store import store
 from graft.errors import GraftError
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, predict, evaluate, embed, compare, rank, check, backbones, store):
+for command in (fit, predict, evaluate, embed, compare, rank, report, check, backbones, store):
     app.command(cls=GroupedCommand)(command)
 
 # typer carries its own copy of click in some versions and depends on click in others.
