@@ -18,7 +18,7 @@ from graft.evaluation.results import Results
 from graft.reports import contents
 from graft.reports.drawing import canvas, log_ticks, names_beside, score_axis, title_above
 from graft.reports.palette import LIGHT, LINES, technique_style
-from graft.reports.wording import budget_words, clean, known, shortened
+from graft.reports.wording import budget_words, known, shortened
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 360000)
 _NUMBERED_CLASSES, _NAMED_CLASSES, _NAMED_MEANS = 14, 40, 8
@@ -305,7 +305,7 @@ def domains(results: Results, *, technique: str | None = None) -> Figure | None:
     if detail is None or not detail["coordinates"]:
         return None
     colours, markers = {"source": LIGHT[LINES[0]], "target": LIGHT[LINES[1]]}, {"source": "o", "target": "^"}
-    with canvas(width=520, height=290, columns=2) as (figure, both):
+    with canvas(height=258, columns=2) as (figure, both):
         for axes, when in zip(both, ("before", "after"), strict=True):
             view = detail["coordinates"][when]
             for side, marker in markers.items():
@@ -376,7 +376,7 @@ def _line_with_band(
 
 def _finish_scores(axes: Axes, results: Results) -> None:
     score_axis(axes, percent=bool(results.score.get("percent")))
-    title_above(axes, f"{results.score.get('title', 'score')}, test examples")
+    title_above(axes, f"{shortened(results.score.get('title', 'score'), 30)}, test examples")
     low, high = axes.get_ylim()
     if results.score.get("percent"):
         low, high = max(low, 0), min(high, 1.005)
@@ -412,7 +412,7 @@ def _whiskers(results: Results, rows: Sequence[tuple[str, Mapping[str, Any]]], c
         score_axis(axes, percent=percent, signed=True, horizontal=True)
         low, high = axes.get_xlim()
         axes.set_xlim(min(low, 0), max(high, 0))
-        of = clean(results.score.get("title", "score"))
+        of = shortened(results.score.get("title", "score"), 30)
         axes.set_xlabel(f"gain in {of}, percentage points" if percent else f"gain in {of}", parse_math=False)
     return figure
 

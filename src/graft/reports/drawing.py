@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from graft.reports.palette import LIGHT
-from graft.reports.wording import MINUS, clean, shortened
+from graft.reports.wording import MINUS, shortened
 
 TEXT = 12  # points; a chart is 440 points wide, which is about what a telephone shows of it
 WIDTH = 440.0
@@ -54,7 +54,7 @@ def canvas(*, width: float = WIDTH, height: float = 300, columns: int = 1) -> It
 
 def title_above(axes: Axes, text: str) -> None:
     """Write what the vertical axis counts above it, where it is read without turning the head."""
-    axes.set_title(clean(text), loc="left", color=LIGHT["muted"], parse_math=False)
+    axes.set_title(shortened(text, 50), loc="left", color=LIGHT["muted"], parse_math=False)
 
 
 def score_axis(axes: Axes, *, percent: bool, signed: bool = False, horizontal: bool = False) -> None:

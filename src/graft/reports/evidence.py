@@ -145,14 +145,9 @@ def _finding(results: Results, finding: Mapping[str, Any], place: int) -> Markup
     rows = []
     for one in finding["gains"]:
         equal = labels.get(one["budget"])
+        examples = element("small", number(f"{one['n_train']:,.0f}", one["n_train"]), " examples")
         rows.append(
-            [
-                budget_words(results, one["budget"]),
-                number(f"{one['n_train']:,.0f}", one["n_train"]),
-                _with_interval(results, one),
-                str(one["seeds"]),
-                *_equal_labels(equal),
-            ]
+            [[budget_words(results, one["budget"]), examples], _with_interval(results, one), *_equal_labels(equal)]
         )
     mean = finding["gain"]
     mean_words = gain(mean["value"], results.score)
@@ -186,7 +181,7 @@ def _finding(results: Results, finding: Mapping[str, Any], place: int) -> Markup
                 ),
             ),
             table(
-                ["labels", "examples", "gain", "seeds", f"{contents.short_name(second)} needs", "times as many"],
+                ["labels", "gain", f"{contents.short_name(second)} needs", "times as many"],
                 rows,
                 name=f"gains of {contents.short_name(first)}",
             ),
@@ -200,7 +195,7 @@ def _finding(results: Results, finding: Mapping[str, Any], place: int) -> Markup
 def _equal_labels(equal: Mapping[str, Any] | None) -> tuple[Any, Any]:
     if equal is None:
         return UNKNOWN, UNKNOWN
-    mark = {"at least": "more than ", "at most": "at most "}.get(equal.get("bound") or "", "")
+    mark = {"at least": "> ", "at most": "≤ "}.get(equal.get("bound") or "", "")
     sign = {"at least": "≥ ", "at most": "≤ "}.get(equal.get("bound") or "", "")
     interval = span(equal["low"], equal["high"], factor)
     return (
