@@ -1,46 +1,37 @@
-"""The sections that show what was found: curves, what transfer is worth, both domains, tasks, each model in detail."""
+"""The sections that show what was found over all cells: curves, costs, what transfer is worth, domains, tasks."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from graft.evaluation.results import Results
 from graft.reports import charts, contents
+from graft.reports.embedded import chart, estimated, gained
 from graft.reports.markup import Markup, element, number, table
 from graft.reports.palette import LIGHT, technique_style
-from graft.reports.svg import inline_svg
 from graft.reports.wording import (
-    METRICS,
     UNKNOWN,
     budget_words,
-    counted,
     factor,
     figure_words,
     gain,
     label,
     memory,
-    metric,
-    percent,
     quantity,
     score,
     seconds,
-    shortened,
     span,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 _QUESTIONS = {
     "transfer": "Pretrained, or from scratch?",
     "adaptation": "Adapted to the target, or not?",
     "sharing": "All tasks together, or each alone?",
 }
-_ROWS_SHOWN = 20  # classes, before the others are folded away
-_PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 def learning(results: Results) -> Markup | None:
@@ -56,14 +47,15 @@ def learning(results: Results) -> Markup | None:
         element("h2", "How much it learns from how many labels"),
         element(
             "div",
-            _chart(
+            chart(
                 curves,
                 "learning-curves",
                 "Learning curves",
-                f"Mean {title} on the test examples over the seeds, with 95 % bands, against the {labels}.",
+                f"{title[:1].upper()}{title[1:]} on the test examples, the mean over the seeds with 95 % bands, "
+                f"against the {labels}.",
                 _spoken(results, "n_train", lambda value: f"{value:.0f} examples"),
             ),
-            _chart(
+            chart(
                 charts.score_against_seconds(results),
                 "seconds",
                 f"{title[:1].upper()}{title[1:]} against time",
@@ -89,7 +81,7 @@ def score_table(results: Results) -> Markup:
     for name in contents.technique_names(results):
         points = [contents.point(results, name, budget) for budget in budgets]
         if any(points):
-            rows.append([contents.short_name(name), *(_estimate(results, one and one["score"]) for one in points)])
+            rows.append([contents.short_name(name), *(estimated(results, one and one["score"]) for one in points)])
     per_class = results.settings.get("budget_unit") == "per class"
     heads = ["all" if one is None else f"{one:,d}" for one in budgets]
     return table(["labels per class" if per_class else "labels", *heads], rows, name="scores")
@@ -146,30 +138,22 @@ def _finding(results: Results, finding: Mapping[str, Any], place: int) -> Markup
     for one in finding["gains"]:
         equal = labels.get(one["budget"])
         examples = element("small", number(f"{one['n_train']:,.0f}", one["n_train"]), " examples")
-        rows.append(
-            [[budget_words(results, one["budget"]), examples], _with_interval(results, one), *_equal_labels(equal)]
-        )
-    mean = finding["gain"]
-    mean_words = gain(mean["value"], results.score)
-    interval = span(mean["low"], mean["high"], lambda value: gain(value, results.score, unit=False))
+        rows.append([[budget_words(results, one["budget"]), examples], gained(results, one), *_equal_labels(equal)])
     return element(
         "div",
         element("h3", _QUESTIONS.get(finding["question"], finding["question"])),
-        element("p", finding.get("text", "")),
+        element("p", finding.get("text") or _gain_sentence(results, finding)),
         element(
             "p",
-            element("b", contents.technique_title(results, first)),
-            " against ",
-            element("b", contents.technique_title(results, second)),
-            ": ",
-            number(mean_words, mean["value"]),
-            " on average over the numbers of labels",
-            f" (95 % interval {interval})." if interval else ".",
-            [_cost_sentence(results, finding[part], part) for part in ("seconds", "memory") if finding.get(part)],
-        ),
+            f"{contents.short_name(first)} against {contents.short_name(second)}:",
+            [_cost_words(results, finding[part], part) for part in ("seconds", "memory") if finding.get(part)],
+            class_="small quiet",
+        )
+        if finding.get("seconds") or finding.get("memory")
+        else None,
         element(
             "div",
-            _chart(
+            chart(
                 charts.gains(results, question=finding["question"]),
                 f"gains{place}",
                 "Gain at each number of labels",
@@ -192,6 +176,21 @@ def _finding(results: Results, finding: Mapping[str, Any], place: int) -> Markup
     )
 
 
+def _gain_sentence(results: Results, finding: Mapping[str, Any]) -> Markup:
+    mean = finding["gain"]
+    interval = span(mean["low"], mean["high"], lambda value: gain(value, results.score, unit=False))
+    return element(
+        "span",
+        element("b", contents.technique_title(results, finding["with"])),
+        " against ",
+        element("b", contents.technique_title(results, finding["without"])),
+        ": ",
+        number(gain(mean["value"], results.score), mean["value"]),
+        " on average over the numbers of labels",
+        f" (95 % interval {interval})." if interval else ".",
+    )
+
+
 def _equal_labels(equal: Mapping[str, Any] | None) -> tuple[Any, Any]:
     if equal is None:
         return UNKNOWN, UNKNOWN
@@ -204,20 +203,21 @@ def _equal_labels(equal: Mapping[str, Any] | None) -> tuple[Any, Any]:
     )
 
 
-def _cost_sentence(results: Results, cost: Mapping[str, Any], part: str) -> Markup:
+def _cost_words(results: Results, cost: Mapping[str, Any], part: str) -> Markup:
     written, name = (seconds, "time") if part == "seconds" else (memory, "memory")
     times, words, interval = figure_words({"name": name, "value": cost["factor"], **cost})
     budget = cost["budget"]
-    labels = "all labels" if budget is None else budget_words(results, budget)
     return element(
         "span",
-        f" {name.capitalize()} with {labels}: ",
+        " ",
+        number(times, cost["factor"]),
+        f" {words}{f' ({interval})' if interval else ''} with ",
+        "all labels" if budget is None else budget_words(results, budget),
+        ", ",
         number(written(cost["with"]), cost["with"]),
         " against ",
         number(written(cost["without"]), cost["without"]),
-        ", ",
-        number(times, cost["factor"]),
-        f" {words} ({interval})." if interval else f" {words}.",
+        ".",
     )
 
 
@@ -228,7 +228,7 @@ def domains(results: Results) -> Markup | None:
         return None
     target = (results.data.get("target") or {}).get("name", "the target")
     found = [
-        _chart(
+        chart(
             charts.domains(results, technique=one["technique"]),
             f"domains{place}",
             contents.technique_title(results, one["technique"]),
@@ -262,178 +262,17 @@ def tasks(results: Results) -> Markup | None:
         element("h2", "Gain of each task"),
         element(
             "div",
-            _chart(
+            chart(
                 charts.task_gains(results),
                 "tasks",
                 "Learnt together, against alone",
                 "With 95 % intervals; right of zero the task is better for being learnt with the others.",
                 "; ".join(f"{label(one['task'])}: {gain(one['value'], results.score)}" for one in rows),
             ),
-            table(
-                ["task", "gain"], [[one["task"], _with_interval(results, one)] for one in rows], name="gains of tasks"
-            ),
+            table(["task", "gain"], [[one["task"], gained(results, one)] for one in rows], name="gains of tasks"),
             class_="pair",
         ),
         id="tasks",
-    )
-
-
-def models(results: Results) -> Markup | None:
-    """Return each technique's model with most labels: classes, confusion, calibration, examples."""
-    details = contents.details_in_order(results)
-    if not details:
-        return None
-    return element(
-        "section",
-        element("h2", "Where it is right, and where it is wrong"),
-        element("p", "One model of each technique, learnt from the most labels, on its test examples.", class_="quiet"),
-        [_model(results, one, place) for place, one in enumerate(details)],
-        id="models",
-    )
-
-
-def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
-    name = detail["technique"]
-    cell = contents.cell_of(results, detail)
-    says = "" if cell is None or cell.score is None else f": {score(cell.score.value, results.score)}"
-    examples = counted(detail["examples"], "test example") if detail["examples"] is not None else "its test examples"
-    which = f"Learnt from {counted(detail['n_train'], 'example')}, seed {detail['seed']}; tested on {examples}."
-    return element(
-        "details",
-        element("summary", element("h3", f"{contents.technique_title(results, name)}{says}")),
-        element("p", which, class_="small quiet"),
-        _metrics(cell),
-        element(
-            "div",
-            _chart(
-                charts.confusion_matrix(results, technique=name),
-                f"confusion{place}",
-                "Confusion matrix",
-                "Examples of each class (row) by the class that they were taken for (column); "
-                "the darker, the larger the share of the row.",
-                _spoken_confusions(detail),
-            ),
-            _chart(
-                charts.calibration(results, technique=name),
-                f"calibration{place}",
-                "Calibration",
-                "On the dotted line the model is right as often as it claims; below it, it is too sure. "
-                "Larger points hold more predictions.",
-                "; ".join(
-                    f"{percent(one['confidence'], decimals=0)} sure, {percent(one['accuracy'], decimals=0)} right"
-                    for one in detail["calibration"]
-                ),
-            ),
-            _chart(
-                charts.predictions(results, technique=name),
-                f"predictions{place}",
-                "Predicted against true",
-                "Each point is a test example; on the dotted line both agree.",
-                "Predicted against true values of the test examples.",
-            ),
-            class_="pair",
-        ),
-        _classes(detail),
-        _examples(detail["wrong"], _wrong_title(results), "wrong", results),
-        _examples(detail["foreign"], "Least like the training data", "foreign", results),
-        class_="model",
-        open=place == 0,
-        id=f"model{place}",
-    )
-
-
-def _metrics(cell: Any) -> Markup | None:
-    if cell is None:
-        return None
-    rows: list[list[Any]] = [[METRICS.get(name, name), *_metric(name, one)] for name, one in cell.metrics.items()]
-    for task, metrics in cell.tasks.items():
-        rows += [[f"{label(task)}: {METRICS.get(name, name)}", *_metric(name, one)] for name, one in metrics.items()]
-    return table(["metric", "value", "95 % interval"], rows, name="metrics") if rows else None
-
-
-def _metric(name: str, estimate: Any) -> tuple[Any, Any]:
-    value = estimate.value if estimate.value == estimate.value else None
-    return number(metric(name, value), value), span(estimate.low, estimate.high, lambda one: metric(name, one))
-
-
-def _classes(detail: Mapping[str, Any]) -> Markup | None:
-    rows = sorted(detail["per_class"], key=lambda one: one["f1"] if one["f1"] is not None else 2.0)
-    if not rows:
-        return None
-    many = len(rows) > _ROWS_SHOWN
-    found = contents.confusions(detail, 8)
-    title = f"The {_ROWS_SHOWN} hardest of {len(rows)} classes" if many else "Classes, the hardest first"
-    others = element("details", element("summary", "All other classes"), _class_table(rows[_ROWS_SHOWN:]))
-    mixed = [[true, taken, number(str(count), count)] for true, taken, count in found]
-    return element(
-        "div",
-        element("div", element("h4", title), _class_table(rows[:_ROWS_SHOWN]), others if many else None),
-        element(
-            "div",
-            element("h4", "Most frequent confusions"),
-            table(["true class", "taken for", "examples"], mixed, name="confusions", words=2),
-        )
-        if found
-        else None,
-        class_="pair",
-    )
-
-
-def _class_table(rows: list[Mapping[str, Any]]) -> Markup:
-    parts = ("precision", "recall", "f1")
-    return table(
-        ["class", "examples", "precision", "recall", "F1"],
-        [
-            [one["class"], str(one["examples"]), *(number(percent(one[part]), one[part]) for part in parts)]
-            for one in rows
-        ],
-        name="classes",
-    )
-
-
-def _wrong_title(results: Results) -> str:
-    kind = (results.data.get("task") or {}).get("kind")
-    return "Largest errors" if kind == "regression" else "Most confidently wrong"
-
-
-def _examples(examples: list[Mapping[str, Any]], title: str, kind: str, results: Results) -> Markup | None:
-    if not examples:
-        return None
-    pictures = any(one.get("thumbnail") for one in examples)
-    items = [element("li", _seen(one, results), _said(one), class_="example") for one in examples]
-    return element(
-        "div",
-        element("h4", title),
-        element("ul", items, class_=f"examples {kind} {'pictures' if pictures else 'texts'}"),
-    )
-
-
-def _seen(one: Mapping[str, Any], results: Results) -> list[Markup]:
-    """Return what an example looks like: its picture, its text, or where it stands."""
-    given, row = one.get("input"), element("small", f"row {one['row']}", class_="quiet")
-    if results.data.get("modality") == "text" and given:
-        return [element("blockquote", given), row]
-    picture = one.get("thumbnail")
-    shown = []
-    if isinstance(picture, str) and _PICTURE.fullmatch(picture):
-        shown.append(element("img", src=picture, alt=f"test example in row {one['row']}"))
-    if not given:
-        return [*shown, row]
-    tail = PurePath(label(given).replace("\\", "/")).name
-    return [*shown, element("small", shortened(tail, 60), class_="quiet", title=given)]
-
-
-def _said(one: Mapping[str, Any]) -> Markup:
-    sure = [" (", number(percent(one["p"]), one["p"]), ")"] if one["p"] is not None else None
-    about = f"{label(one['label'])}: " if "label" in one else ""
-    right = one["true"] == one["predicted"]
-    return element(
-        "div",
-        about,
-        "taken for " if sure else "predicted ",
-        element("span", one["predicted"], class_="said"),
-        sure,
-        ", rightly" if right else [", is ", element("span", one["true"], class_="said")],
     )
 
 
@@ -459,26 +298,6 @@ def _key(results: Results) -> Markup:
     return element("ul", items, class_="key small")
 
 
-def _chart(figure: Figure | None, name: str, title: str, caption: str, description: str) -> Markup | None:
-    if figure is None:
-        return None
-    drawn = inline_svg(figure, name=name, description=f"{title}. {description}")
-    return element("figure", element("figcaption", element("b", title), caption), drawn)
-
-
-def _estimate(results: Results, estimate: Mapping[str, Any] | None) -> Any:
-    if estimate is None:
-        return UNKNOWN
-    interval = span(estimate["low"], estimate["high"], lambda value: score(value, results.score).removesuffix(" %"))
-    shown = number(score(estimate["value"], results.score), estimate["value"])
-    return [shown, element("small", interval) if interval else None]
-
-
-def _with_interval(results: Results, one: Mapping[str, Any]) -> list[Any]:
-    interval = span(one["low"], one["high"], lambda value: gain(value, results.score, unit=False))
-    return [number(gain(one["value"], results.score), one["value"]), element("small", interval) if interval else None]
-
-
 def _spoken(results: Results, across: str, written: Any) -> str:
     """Return curves in words: where each begins and where it ends."""
     said = []
@@ -491,10 +310,3 @@ def _spoken(results: Results, across: str, written: Any) -> str:
             )
             said.append(f"{contents.short_name(name)}: {words}")
     return "; ".join(said)
-
-
-def _spoken_confusions(detail: Mapping[str, Any]) -> str:
-    found = contents.confusions(detail, 3)
-    return (
-        "; ".join(f"{label(true)} taken for {label(taken)}: {count}" for true, taken, count in found) or "No confusion."
-    )

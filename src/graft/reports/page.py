@@ -8,8 +8,9 @@ from pathlib import Path
 
 from graft.errors import GraftError
 from graft.evaluation.results import Results, write_whole
-from graft.reports.evidence import domains, learning, models, tasks, worth
+from graft.reports.evidence import domains, learning, tasks, worth
 from graft.reports.markup import Markup, element, joined
+from graft.reports.models import models
 from graft.reports.palette import style_sheet
 from graft.reports.record import every_cell, left_out, measured
 from graft.reports.soundness import check_sound

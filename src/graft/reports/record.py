@@ -14,6 +14,7 @@ from graft.reports.wording import (
     counted,
     label,
     memory,
+    moment,
     quantity,
     score,
     seconds,
@@ -177,7 +178,7 @@ def _machine(results: Results) -> list[tuple[str, Any]]:
         ("cores", machine.get("cores")),
         ("memory", "" if size is None else f"{size:g} GiB"),
         ("device", machine.get("device")),
-        ("measured", results.created),
+        ("measured", moment(results.created)),
         ("versions", ", ".join(f"{name} {value}" for name, value in results.versions.items())),
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from graft.evaluation.results import Results
 from graft.reports.markup import Markup, element, number
-from graft.reports.wording import UNKNOWN, counted, figure_words
+from graft.reports.wording import UNKNOWN, counted, figure_words, moment
 
 _SUBJECTS = {"transfer": "Transfer", "adaptation": "Adaptation", "sharing": "Learning the tasks together"}
 _SAYS = {
@@ -41,7 +41,7 @@ def heading(results: Results) -> Markup:
     if network:
         facts.append(f"network {network}")
     if results.created:
-        facts.append(f"measured {results.created.replace('T', ' ').removesuffix('Z')} UTC")
+        facts.append(f"measured {moment(results.created)}")
     return element("header", element("h1", title), element("div", " · ".join(facts), class_="small quiet"))
 
 

@@ -218,6 +218,18 @@ def budget_words(results: Results, budget: int | None) -> str:
     return f"{budget:,d} per class" if per_class else f"{budget:,d}"
 
 
+def moment(created: str) -> str:
+    """Return a time in UTC as people read it.
+
+    Examples
+    --------
+    >>> moment("2025-03-01T12:00:30+00:00"), moment("2025-03-01T12:00:30Z")
+    ('2025-03-01 12:00 UTC', '2025-03-01 12:00 UTC')
+    """
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[:.\d]*(Z|\+00:00)", created)
+    return f"{found[1]} {found[2]} UTC" if found else created
+
+
 def counted(count: float, noun: str, plural: str | None = None) -> str:
     """Return a count with its noun.
 

@@ -1,0 +1,183 @@
+"""The section that shows a model of each technique: metrics, classes, confusion, calibration, examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from graft.evaluation.results import Results
+from graft.reports import charts, contents
+from graft.reports.embedded import chart
+from graft.reports.markup import Markup, element, number, table
+from graft.reports.wording import METRICS, counted, label, metric, percent, score, shortened, span
+
+_ROWS_SHOWN = 20  # classes, before the others are folded away
+_PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def models(results: Results) -> Markup | None:
+    """Return each technique's model with most labels: classes, confusion, calibration, examples."""
+    details = contents.details_in_order(results)
+    if not details:
+        return None
+    return element(
+        "section",
+        element("h2", "Where it is right, and where it is wrong"),
+        element("p", "One model of each technique, learnt from the most labels, on its test examples.", class_="quiet"),
+        [_model(results, one, place) for place, one in enumerate(details)],
+        id="models",
+    )
+
+
+def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
+    name = detail["technique"]
+    cell = contents.cell_of(results, detail)
+    says = "" if cell is None or cell.score is None else f": {score(cell.score.value, results.score)}"
+    examples = counted(detail["examples"], "test example") if detail["examples"] is not None else "its test examples"
+    which = f"Learnt from {counted(detail['n_train'], 'example')}, seed {detail['seed']}; tested on {examples}."
+    return element(
+        "details",
+        element("summary", element("h3", f"{contents.technique_title(results, name)}{says}")),
+        element("p", which, class_="small quiet"),
+        _metrics(cell),
+        element(
+            "div",
+            chart(
+                charts.confusion_matrix(results, technique=name),
+                f"confusion{place}",
+                "Confusion matrix",
+                "Examples of each class (row) by the class that they were taken for (column); "
+                "the darker, the larger the share of the row.",
+                _spoken_confusions(detail),
+            ),
+            chart(
+                charts.calibration(results, technique=name),
+                f"calibration{place}",
+                "Calibration",
+                "On the dotted line the model is right as often as it claims; below it, it is too sure. "
+                "Larger points hold more predictions.",
+                "; ".join(
+                    f"{percent(one['confidence'], decimals=0)} sure, {percent(one['accuracy'], decimals=0)} right"
+                    for one in detail["calibration"]
+                ),
+            ),
+            chart(
+                charts.predictions(results, technique=name),
+                f"predictions{place}",
+                "Predicted against true",
+                "Each point is a test example; on the dotted line both agree.",
+                "Predicted against true values of the test examples.",
+            ),
+            class_="pair",
+        ),
+        _classes(detail),
+        _examples(detail["wrong"], _wrong_title(results), "wrong", results),
+        _examples(detail["foreign"], "Least like the training data", "foreign", results),
+        class_="model",
+        open=place == 0,
+        id=f"model{place}",
+    )
+
+
+def _metrics(cell: Any) -> Markup | None:
+    if cell is None:
+        return None
+    rows: list[list[Any]] = [[METRICS.get(name, name), *_metric(name, one)] for name, one in cell.metrics.items()]
+    for task, metrics in cell.tasks.items():
+        rows += [[f"{label(task)}: {METRICS.get(name, name)}", *_metric(name, one)] for name, one in metrics.items()]
+    return table(["metric", "value", "95 % interval"], rows, name="metrics") if rows else None
+
+
+def _metric(name: str, estimate: Any) -> tuple[Any, Any]:
+    value = estimate.value if estimate.value == estimate.value else None
+    return number(metric(name, value), value), span(estimate.low, estimate.high, lambda one: metric(name, one))
+
+
+def _classes(detail: Mapping[str, Any]) -> Markup | None:
+    rows = sorted(detail["per_class"], key=lambda one: one["f1"] if one["f1"] is not None else 2.0)
+    if not rows:
+        return None
+    many = len(rows) > _ROWS_SHOWN
+    found = contents.confusions(detail, 8)
+    title = f"The {_ROWS_SHOWN} hardest of {len(rows)} classes" if many else "Classes, the hardest first"
+    others = element("details", element("summary", "All other classes"), _class_table(rows[_ROWS_SHOWN:]))
+    mixed = [[true, taken, number(str(count), count)] for true, taken, count in found]
+    return element(
+        "div",
+        element("div", element("h4", title), _class_table(rows[:_ROWS_SHOWN]), others if many else None),
+        element(
+            "div",
+            element("h4", "Most frequent confusions"),
+            table(["true class", "taken for", "examples"], mixed, name="confusions", words=2),
+        )
+        if found
+        else None,
+        class_="pair",
+    )
+
+
+def _class_table(rows: list[Mapping[str, Any]]) -> Markup:
+    parts = ("precision", "recall", "f1")
+    return table(
+        ["class", "examples", "precision", "recall", "F1"],
+        [
+            [one["class"], str(one["examples"]), *(number(percent(one[part]), one[part]) for part in parts)]
+            for one in rows
+        ],
+        name="classes",
+    )
+
+
+def _wrong_title(results: Results) -> str:
+    kind = (results.data.get("task") or {}).get("kind")
+    return "Largest errors" if kind == "regression" else "Most confidently wrong"
+
+
+def _examples(examples: list[Mapping[str, Any]], title: str, kind: str, results: Results) -> Markup | None:
+    if not examples:
+        return None
+    pictures = any(one.get("thumbnail") for one in examples)
+    items = [element("li", _seen(one, results), _said(one), class_="example") for one in examples]
+    return element(
+        "div",
+        element("h4", title),
+        element("ul", items, class_=f"examples {kind} {'pictures' if pictures else 'texts'}"),
+    )
+
+
+def _seen(one: Mapping[str, Any], results: Results) -> list[Markup]:
+    """Return what an example looks like: its picture, its text, or where it stands."""
+    given, row = one.get("input"), element("small", f"row {one['row']}", class_="quiet")
+    if results.data.get("modality") == "text" and given:
+        return [element("blockquote", given), row]
+    picture = one.get("thumbnail")
+    shown = []
+    if isinstance(picture, str) and _PICTURE.fullmatch(picture):
+        shown.append(element("img", src=picture, alt=f"test example in row {one['row']}"))
+    if not given:
+        return [*shown, row]
+    tail = PurePath(label(given).replace("\\", "/")).name
+    return [*shown, element("small", shortened(tail, 60), class_="quiet", title=given)]
+
+
+def _said(one: Mapping[str, Any]) -> Markup:
+    sure = [" (", number(percent(one["p"]), one["p"]), ")"] if one["p"] is not None else None
+    about = f"{label(one['label'])}: " if "label" in one else ""
+    right = one["true"] == one["predicted"]
+    return element(
+        "div",
+        about,
+        "taken for " if sure else "predicted ",
+        element("span", one["predicted"], class_="said"),
+        sure,
+        ", rightly" if right else [", is ", element("span", one["true"], class_="said")],
+    )
+
+
+def _spoken_confusions(detail: Mapping[str, Any]) -> str:
+    found = contents.confusions(detail, 3)
+    return (
+        "; ".join(f"{label(true)} taken for {label(taken)}: {count}" for true, taken, count in found) or "No confusion."
+    )
