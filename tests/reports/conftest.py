@@ -293,6 +293,15 @@ class Builder:
         if self.tasks:
             gains = [{"task": task, **_estimate(0.02, 0.02, wide=True).to_dict()} for task in self.tasks]
             return {**plain, "gains": gains if name == "multi-task" else []}
+        if self.kind == "multilabel":
+            wrong = [
+                {**self._example(row, 0, 1, 0.99 - 0.05 * row), "label": self.classes[row % 2]} for row in range(4)
+            ]
+            return {
+                **plain,
+                "wrong": wrong,
+                "calibration": _bins(np.array([0.6, 0.9, 0.9]), np.array([True, True, False])),
+            }
         if self.kind == "regression":
             true = self.draw.normal(5, 2, self.test)
             guess = true + self.draw.normal(0, 0.7, self.test)
@@ -419,6 +428,7 @@ CASES = {
         ("raw-input", "source-only", "domain-adaptation"), target=True, failed={("raw-input", 10)}
     ),
     "tasks": lambda: Builder(("single-task", "multi-task"), kind="multi-task", tasks=("species", "margin", "damage")),
+    "labels": lambda: Builder(IMAGES[1:], kind="multilabel", classes=("wet", "dirty", "torn"), budgets=(10, 50, None)),
     "one technique": lambda: Builder(("feature-extraction",), seeds=(0,), budgets=(None,)),
     "many classes": lambda: Builder(
         ("feature-extraction", "from-scratch"), classes=[f"class {place}" for place in range(60)], test=600, pool=3000

@@ -259,6 +259,21 @@ def test_pictures_are_shown_with_what_they_are(made, pages):
     assert "charged twice" in " ".join(pages["texts"].sections["models"])
 
 
+def test_one_of_several_labels_is_there_or_not(made, pages):
+    words = "".join(pages["labels"].sections["models"])
+    for one in made["labels"].details[0]["wrong"]:
+        assert f"{one['label']}: taken for yes ({wording.percent(one['p'])}), is no" in words
+
+
+def test_the_score_of_several_tasks_is_read_as_it_is_called(made):
+    cells = tuple(dataclasses.replace(one, metrics={"score": one.score}) for one in made["tasks"].cells)
+    score = {"name": "score", "title": "mean score of the tasks", "percent": True}
+    page = Page(reports.html(dataclasses.replace(made["tasks"], cells=cells, score=score)))
+    words = " ".join(page.sections["models"])
+    assert re.search(r"mean score of the tasks\s+\d\d\.\d %", words)
+    assert "species: accuracy" in words
+
+
 def test_the_same_results_give_the_same_page_also_in_another_process(made, documents, tmp_path):
     results = made["domains"]
     results.write(tmp_path)

@@ -124,6 +124,12 @@ def confusions(detail: Mapping[str, Any], count: int) -> list[tuple[Any, Any, in
     return sorted(found, key=lambda one: -one[2])[:count]
 
 
+def answers(example: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what an example is, and what was predicted of it; one of several labels is there ("yes") or not ("no")."""
+    pair = example["true"], example["predicted"]
+    return ("yes" if pair[0] else "no", "yes" if pair[1] else "no") if "label" in example else pair
+
+
 def task_gains(results: Results) -> list[Mapping[str, Any]]:
     """Return the gain of each task from learning them together: over all cells, else of one cell."""
     for finding in results.verdict.findings:

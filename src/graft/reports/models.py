@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from graft.evaluation.results import Results
+from graft.evaluation.results import Cell, Results
+from graft.metrics.estimate import Estimate
 from graft.reports import charts, contents
 from graft.reports.embedded import chart
 from graft.reports.markup import Markup, element, number, table
-from graft.reports.wording import METRICS, counted, label, metric, percent, score, shortened, span
+from graft.reports.wording import METRICS, counted, known, label, metric, percent, score, shortened, span
 
 _ROWS_SHOWN = 20  # classes, before the others are folded away
 _PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
@@ -41,7 +43,7 @@ def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
         "details",
         element("summary", element("h3", f"{contents.technique_title(results, name)}{says}")),
         element("p", which, class_="small quiet"),
-        _metrics(cell),
+        _metrics(results, cell),
         element(
             "div",
             chart(
@@ -81,18 +83,25 @@ def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
     )
 
 
-def _metrics(cell: Any) -> Markup | None:
+def _metrics(results: Results, cell: Cell | None) -> Markup | None:
     if cell is None:
         return None
-    rows: list[list[Any]] = [[METRICS.get(name, name), *_metric(name, one)] for name, one in cell.metrics.items()]
+    deciding = results.score.get("name")
+    rows: list[list[Any]] = []
+    for name, one in cell.metrics.items():
+        if name == deciding:
+            rows.append([results.score.get("title", name), *_figures(one, lambda value: score(value, results.score))])
+        else:
+            rows.append([METRICS.get(name, name), *_figures(one, partial(metric, name))])
     for task, metrics in cell.tasks.items():
-        rows += [[f"{label(task)}: {METRICS.get(name, name)}", *_metric(name, one)] for name, one in metrics.items()]
+        for name, one in metrics.items():
+            rows.append([f"{label(task)}: {METRICS.get(name, name)}", *_figures(one, partial(metric, name))])
     return table(["metric", "value", "95 % interval"], rows, name="metrics") if rows else None
 
 
-def _metric(name: str, estimate: Any) -> tuple[Any, Any]:
-    value = estimate.value if estimate.value == estimate.value else None
-    return number(metric(name, value), value), span(estimate.low, estimate.high, lambda one: metric(name, one))
+def _figures(estimate: Estimate, written: Callable[[float | None], str]) -> tuple[Any, Any]:
+    value = estimate.value if known(estimate.value) else None
+    return number(written(value), value), span(estimate.low, estimate.high, written)
 
 
 def _classes(detail: Mapping[str, Any]) -> Markup | None:
@@ -163,16 +172,18 @@ def _seen(one: Mapping[str, Any], results: Results) -> list[Markup]:
 
 
 def _said(one: Mapping[str, Any]) -> Markup:
+    """Return what was predicted of an example, and whether it is so."""
     sure = [" (", number(percent(one["p"]), one["p"]), ")"] if one["p"] is not None else None
-    about = f"{label(one['label'])}: " if "label" in one else ""
+    true, predicted = contents.answers(one)
+    about = [element("b", one["label"]), ": "] if "label" in one else None
     right = one["true"] == one["predicted"]
     return element(
         "div",
         about,
         "taken for " if sure else "predicted ",
-        element("span", one["predicted"], class_="said"),
+        element("span", predicted, class_="said"),
         sure,
-        ", rightly" if right else [", is ", element("span", one["true"], class_="said")],
+        ", rightly" if right else [", is ", element("span", true, class_="said")],
     )
 
 

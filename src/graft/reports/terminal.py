@@ -188,8 +188,7 @@ def _model(console: Console, results: Results, detail: Mapping[str, Any]) -> Non
             [
                 shortened(one.get("input") or f"row {one['row']}", 90),
                 *([shortened(one["label"], 20)] if "label" in one else []),
-                shortened(one["true"], 20),
-                shortened(one["predicted"], 20),
+                *(shortened(answer, 20) for answer in contents.answers(one)),
                 percent(one["p"]),
             ]
             for one in detail[part][:_EXAMPLES]
