@@ -84,7 +84,7 @@ def test_stacking_finds_the_lowest_loss_and_ignores_noise():
     for logits in signal:
         logits[np.arange(3000), codes] += 1.5
     parts = np.stack([log_probabilities(logits, 1.0) for logits in [*signal, numbers.normal(size=(3000, 4))]])
-    weight = np.ones(3000)
+    weight = np.full(3000, 1e4)  # so many copies of each that what settles the rest of the question weighs nothing
     found, _ = stacking_weights(parts, codes, weight)
     # Independent evidence adds up: both true members count in full, the noise hardly at all.
     assert found[:2] == pytest.approx([1.5, 1.5], abs=0.2)
@@ -94,6 +94,28 @@ def test_stacking_finds_the_lowest_loss_and_ignores_noise():
         for step in (0.05, -0.05):
             moved = np.maximum(found + step * direction, 0)
             assert log_loss(np.tensordot(moved, parts, axes=1), codes, weight) >= least - 1e-6
+
+
+def test_stacking_shares_alike_among_equals_and_stays_modest_where_all_are_right():
+    codes = np.arange(12) % 3
+    right = log_probabilities(4 * np.eye(3)[codes], 1.0)
+    weights, _ = stacking_weights(np.stack([right, right, right]), codes, np.ones(12))
+    np.testing.assert_allclose(weights, weights[0], atol=1e-6)
+    # Without a bound the loss falls for ever; the total stays near 1.
+    assert 1 < weights.sum() < 1.2
+
+
+def test_weights_move_with_the_members_and_never_jump():
+    numbers = np.random.default_rng(0)
+    codes = numbers.integers(0, 3, size=30)
+    table = numbers.normal(size=(30, 3)) + 2 * np.eye(3)[codes]
+    parts = log_probabilities(np.stack([table, table + 1e-3 * numbers.normal(size=table.shape), -table]), 1.0)
+    one, _ = stacking_weights(parts, codes, np.ones(30))
+    other, _ = stacking_weights(parts + 1e-6 * numbers.normal(size=parts.shape), codes, np.ones(30))
+    np.testing.assert_allclose(one, other, atol=1e-3)
+    # Two that are all but equal share alike, whichever is ahead by a hair; what speaks against the truth has no weight.
+    assert one[0] == pytest.approx(one[1], abs=0.05)
+    assert one[2] == 0
 
 
 @pytest.mark.parametrize(("curved", "chosen"), [(True, "kernel-ridge"), (False, "ridge")])
