@@ -1,7 +1,8 @@
 """A second fit on the same photos beside the first; ``python -m bench.second_fit``.
 
-Once on the photos of caltech101 as they are (300 x 200 pixels), once on as many at the size of a phone's camera (4000 x
-3000, the same photos enlarged), because the first fit is mostly decoding there.
+Beside it a fit of another head: the features are kept and the head is not. Once on the photos of caltech101 as they are
+(300 x 200 pixels), once on 200 of the size that a phone takes (4000 x 3000, the same photos enlarged), where the first
+fit is mostly decoding and the second one mostly reading files.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def main() -> None:
     rows = []
     for size, one in results.items():
         for head, r in one["heads"].items():
-            figures = (f"{r['first']:.2f}", f"{r['second']:.3f}", f"{r['ratio']:.0f}", f"{r['features_ratio']:.0f}")
+            figures = (f"{r['first']:.2f}", f"{r['second']:.3f}", f"{r['ratio']:.0f}", f"{r['another_head']:.2f}")
             rows.append((f"{one['photos']} photos, {size}", head, *figures))
-    columns = ("photos", "head", "first fit s", "second fit s", "times faster", "features alone")
+    columns = ("photos", "head", "first s", "second s", "times faster", "only features kept s")
     print_table(columns, rows, title="The second fit on the same photos")
     print(write_results("second_fit", results))
 
@@ -50,6 +51,13 @@ def _enlarged(source: Path, target: Path) -> str:
 
 def _measure(backbone: Any, paths: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     heads = {}
+    with tempfile.TemporaryDirectory() as store:
+        another = {}
+        backbone.embed(list(paths), store=store)
+        for head in HEADS:
+            started = time.perf_counter()
+            FeatureExtraction(backbone, head=head, store=store).fit(paths, labels)
+            another[head] = time.perf_counter() - started
     for head in HEADS:
         with tempfile.TemporaryDirectory() as store:
             seconds, features = [], []
@@ -63,6 +71,7 @@ def _measure(backbone: Any, paths: np.ndarray, labels: np.ndarray) -> dict[str, 
             "second": min(seconds[1:]),
             "ratio": seconds[0] / min(seconds[1:]),
             "features_ratio": features[0] / min(features[1:]),
+            "another_head": another[head],
         }
     return {"photos": len(paths), "heads": heads}
 

@@ -23,6 +23,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # What several techniques share; the techniques themselves never import each other.
 SHARED_BY_TECHNIQUES = {
     "technique",
+    "kept_heads",
     "labelled",
     "holding_out",
     "material",

@@ -1,7 +1,8 @@
 """The folder of a saved run: ``model.safetensors``, ``config.json``, ``README.md``; whole or not at all, no pickle.
 
-This module knows arrays and JSON values, and nothing of networks: what a run means is said by the technique that
-writes it. Anything in the folder that is not what was written is refused when it is read.
+One value alone is one safetensors file (`pack`), its JSON in the header. This module knows arrays and JSON values, and
+nothing of networks: what a run means is said by the technique that writes it. Anything that is not what was written is
+refused when it is read.
 """
 
 from __future__ import annotations
@@ -275,13 +276,73 @@ def assemble(plain: Any, tensors: Mapping[str, np.ndarray], classes: Mapping[str
     return plain
 
 
+def pack(value: Any, facts: Mapping[str, str]) -> bytes:
+    """Return a value that `dismantle` takes as the bytes of a safetensors file; its JSON and `facts` are the metadata.
+
+    Raises
+    ------
+    RequestError
+        If a part of the value is of another kind.
+    """
+    from safetensors.numpy import save
+
+    tensors: dict[str, np.ndarray] = {}
+    plain = json.dumps(dismantle(value, "value", tensors))
+    tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    return save(tensors, {**facts, "value": plain, "digest": _packed_digest(plain, tensors)})
+
+
+def packed_facts(start: bytes) -> dict[str, str]:
+    """Return the facts that `pack` was given, from the bytes of the file or its beginning.
+
+    Raises
+    ------
+    ValueError
+        If these are not the bytes of such a file.
+    """
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 8 + length:
+        raise ValueError(f"{len(start)} bytes of a header of {length}")
+    header = json.loads(start[8 : 8 + length])
+    return dict(header["__metadata__"]) if isinstance(header, dict) and "__metadata__" in header else {}
+
+
+def unpack(content: bytes, classes: Mapping[str, type]) -> Any:
+    """Return the value that `pack` made the bytes of; estimators only of the `classes` given.
+
+    Raises
+    ------
+    RunError
+        If these are not the bytes that were written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        facts = packed_facts(content)
+        tensors = load(content)
+        if facts["digest"] != _packed_digest(facts["value"], tensors):
+            raise _not_as_written("a kept value", "another SHA-256")
+        return assemble(json.loads(facts["value"]), tensors, classes)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise _not_as_written("a kept value", str(error)) from error
+
+
+def _packed_digest(plain: str, tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(plain.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}\0{tensors[name].dtype.str}\0{tensors[name].shape}\0".encode())
+        digest.update(tensors[name].reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def _digest(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the configuration without its own digest, in canonical JSON."""
     rest = {key: value for key, value in config.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
-def _not_as_written(file: Path, found: str) -> RunError:
+def _not_as_written(file: Path | str, found: str) -> RunError:
     return RunError(
         str(file),
         expected="the file as it was saved",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graft.data import label_array, missing
-from graft.data.values import parse, tidy
+from graft.data.values import is_missing, parse, tidy
 from graft.errors import DataError
 
 
@@ -149,3 +149,9 @@ def test_tables_keep_the_type_of_each_column():
 def test_what_is_no_label_is_refused(bad):
     with pytest.raises(DataError):
         label_array(bad)
+
+
+def test_gaps_of_a_string_array_are_those_of_its_cells():
+    cells = ["", " ", "a", "\u3000", "\x1c", "\u200b", "a b", "\t\n", "\x85", "NaN"]
+    assert missing(np.array(cells)).tolist() == [is_missing(cell) for cell in cells]
+    assert missing(np.array(cells).reshape(2, 5)).shape == (2, 5)

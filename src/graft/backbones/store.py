@@ -1,9 +1,10 @@
-"""`FeatureStore`: features on disk, so that no input goes through the same network twice.
+"""`FeatureStore`: features on disk, so that no input goes through the same network twice, and heads fitted on them.
 
 ::
 
     <root>/v1/<space>/space.json       which network, layer, pooling, precision and view: what the space's name hashes
                       <shard>.features  immutable files of keys and features, written beside and moved into place
+    <root>/v1/heads/<hash>.safetensors  a fitted head; the name hashes everything that decides it
     <root>/v1/precision/<hash>.json     whether a network's bfloat16 features agree with its float32 ones here
 
 A *space* is everything that decides features except the input; a key within it is the hash of one input's content.
@@ -20,13 +21,15 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graft.backbones.shard import KEY_BYTES, Shard, write_shard
+from graft.backbones.space import Space, StoreEntry
+from graft.persistence import packed_facts
 
 # Bytes of features that are kept before the least recently used are removed.
 DEFAULT_BOUND = 20 * 2**30
@@ -35,79 +38,10 @@ _MANY_SHARDS = 32
 _MERGED_BYTES = 256 * 2**20
 # How often a lookup starts over because other processes merged what it was reading.
 _MOST_LOOKS = 5
+# Folders beside the spaces.
+_HEADS, _PRECISION = "heads", "precision"
 # A temporary file that is older than this many seconds was left by a process that died.
 _STALE = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Space:
-    """Everything that decides a feature vector except the input.
-
-    Parameters
-    ----------
-    network : str
-        The name, for people; it is not part of the key.
-    weights : str
-        SHA-256 of the weights.
-    preprocessing : str
-        Its plain data as JSON, the decode path included.
-    layer : tuple of str or None
-        The layers.
-    pooling : str or None
-        The pooling.
-    precision : str
-        ``"float32"`` or ``"bfloat16"``.
-    view : str
-        ``"plain"``, or the kind, seed and number of a variation.
-    feature_dim : int
-        The width of a vector.
-    """
-
-    network: str
-    weights: str
-    preprocessing: str
-    layer: tuple[str, ...] | None
-    pooling: str | None
-    precision: str
-    view: str
-    feature_dim: int
-
-    @property
-    def key(self) -> str:
-        """Return 32 hexadecimal digits that stand for the space; names of folders on any file system."""
-        facts = {name: value for name, value in asdict(self).items() if name != "network"}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class StoreEntry:
-    """One space of the store, as `graft store` lists it.
-
-    Parameters
-    ----------
-    key : str
-        The space's key.
-    network, precision, view : str
-        What the features are of.
-    layer : tuple of str or None
-        The layers.
-    pooling : str or None
-        The pooling.
-    rows, bytes : int
-        How many feature vectors, and how much room they take.
-    last_used : float
-        Seconds since 1970.
-    """
-
-    key: str
-    network: str
-    layer: tuple[str, ...] | None
-    pooling: str | None
-    precision: str
-    view: str
-    rows: int
-    bytes: int
-    last_used: float
 
 
 def default_root() -> Path:
@@ -224,19 +158,43 @@ class FeatureStore:
             folder.mkdir(parents=True, exist_ok=True)
             facts = folder / "space.json"
             if not facts.is_file():
-                _write_text(facts, json.dumps(asdict(space), indent=1))
+                _write(facts, json.dumps(asdict(space), indent=1).encode())
             path = folder / f"{uuid.uuid4().hex}.features"
             write_shard(path, list(unique), np.asarray(features)[list(unique.values())])
             self._merge(space)
             self._evict()
         except OSError as error:
-            self._silent = True
-            warnings.warn(
-                f"Features cannot be kept in {self.root} ({error.strerror or error}): they are computed and not "
-                "stored. Make room, or set GRAFT_STORE to another folder.",
-                UserWarning,
-                stacklevel=2,
-            )
+            self._warn(error)
+
+    def head(self, key: str) -> bytes | None:
+        """Return the file that `keep_head` kept under a key, or None."""
+        path = self._base / _HEADS / f"{key}.safetensors"
+        try:
+            content = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return content
+
+    def keep_head(self, key: str, content: bytes) -> None:
+        """Keep the file of a fitted head; where that cannot be done, warn once and go on without.
+
+        Parameters
+        ----------
+        key : str
+            The hash, in hexadecimal digits, of everything that decides the head.
+        content : bytes
+            From `graft.persistence.pack`, with the network's name as the fact ``"network"``.
+        """
+        if self._silent:
+            return
+        path = self._base / _HEADS / f"{key}.safetensors"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, content)
+            self._evict()
+        except OSError as error:
+            self._warn(error)
 
     def verdict(self, facts: str) -> bool | None:
         """Return what `keep_verdict` kept for these facts, or None."""
@@ -250,7 +208,7 @@ class FeatureStore:
         path = self._verdict_path(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_text(path, json.dumps({"facts": facts, "agrees": agrees}))
+            _write(path, json.dumps({"facts": facts, "agrees": agrees}).encode())
         except OSError:
             return  # it is found out again next time; write() says that nothing can be kept
 
@@ -264,6 +222,7 @@ class FeatureStore:
                 width = int(facts["feature_dim"])
                 found.append(
                     StoreEntry(
+                        kind="features",
                         key=folder.name,
                         network=facts["network"],
                         layer=None if facts["layer"] is None else tuple(facts["layer"]),
@@ -277,22 +236,34 @@ class FeatureStore:
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 continue
+        heads: dict[str, list[os.stat_result]] = {}
+        for path in (self._base / _HEADS).glob("*.safetensors"):
+            try:
+                heads.setdefault(_network_of(path), []).append(path.stat())
+            except OSError:
+                continue
+        for network, stats in heads.items():
+            size, used = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
+            found.append(StoreEntry("heads", "", network, None, None, "", "", len(stats), size, used))
         return sorted(found, key=lambda entry: entry.last_used, reverse=True)
 
     @property
     def size(self) -> int:
-        """The bytes that the features take."""
+        """The bytes that features and heads take."""
         return sum(size for _, size, _ in self._files())
 
     def clear(self, *, network: str | None = None) -> int:
-        """Remove all features, or those of one network, and return how many bytes became free."""
+        """Remove all features and heads, or those of one network, and return how many bytes became free."""
         freed = 0
         keys = {entry.key for entry in self.entries() if network in (None, entry.network)}
-        for folder in self._spaces():
-            if network is not None and folder.name not in keys:
+        for folder in (*self._spaces(), self._base / _HEADS):
+            heads = folder.name == _HEADS
+            if (network is not None and not heads and folder.name not in keys) or not folder.is_dir():
                 continue
             for path in folder.iterdir():
                 try:
+                    if heads and network is not None and _network_of(path) != network:
+                        continue
                     size = path.stat().st_size
                     path.unlink()
                     freed += size
@@ -304,6 +275,15 @@ class FeatureStore:
                 continue
         self._open.clear()
         return freed
+
+    def _warn(self, error: OSError) -> None:
+        self._silent = True
+        warnings.warn(
+            f"Features cannot be kept in {self.root} ({error.strerror or error}): they are computed and not "
+            "stored. Make room, or set GRAFT_STORE to another folder.",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _names(self, space: Space) -> set[str]:
         """Return the names of the space's shards as they stand."""
@@ -354,7 +334,7 @@ class FeatureStore:
 
     def _evict(self) -> None:
         """Remove the least recently used shards until the bound holds, and what dead processes left."""
-        for folder in self._spaces():
+        for folder in (*self._spaces(), self._base / _HEADS):
             for path in folder.glob("*.tmp"):
                 try:
                     if time.time() - path.stat().st_mtime > _STALE:
@@ -378,15 +358,15 @@ class FeatureStore:
 
     def _spaces(self) -> Iterator[Path]:
         try:
-            folders = [path for path in self._base.iterdir() if path.is_dir() and path.name != "precision"]
+            folders = [path for path in self._base.iterdir() if path.is_dir() and path.name not in (_HEADS, _PRECISION)]
         except OSError:
             return
         yield from folders
 
     def _files(self) -> list[tuple[Path, int, float]]:
         files = []
-        for folder in self._spaces():
-            for path in folder.glob("*.features"):
+        for folder in (*self._spaces(), self._base / _HEADS):
+            for path in (*folder.glob("*.features"), *folder.glob("*.safetensors")):
                 try:
                     stat = path.stat()
                 except OSError:
@@ -395,7 +375,7 @@ class FeatureStore:
         return files
 
     def _verdict_path(self, facts: str) -> Path:
-        return self._base / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
+        return self._base / _PRECISION / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
 
 
 def open_store(store: Any) -> FeatureStore | None:
@@ -415,11 +395,22 @@ def _find(keys: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return places, np.flatnonzero((keys[places] == asked).all(axis=1)) if len(keys) else np.zeros(0, np.intp)
 
 
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def _network_of(path: Path) -> str:
+    """Return the network on whose features a kept head was fitted; "" where the file does not say."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        try:
+            return packed_facts(start + stream.read(int.from_bytes(start, "little"))).get("network", "")
+        except (ValueError, OverflowError, MemoryError):
+            return ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there, so that it is whole or not there."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise

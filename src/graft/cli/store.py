@@ -13,11 +13,14 @@ from graft.cli.show import counted, print_json, print_table
 
 def store(
     *,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove the features, instead of listing them.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is kept, instead of listing it.")] = False,
     backbone: Annotated[str | None, typer.Option(metavar="NAME", help="With --clear: of this network only.")] = None,
     json: Json = False,
 ) -> None:
-    """List or clear the features kept on disk; the variable GRAFT_STORE moves them to another folder."""
+    """List or clear the features, and the heads fitted on them, that are kept on disk.
+
+    The variable GRAFT_STORE moves them to another folder.
+    """
     from graft.backbones.store import FeatureStore
 
     kept = FeatureStore()
@@ -32,13 +35,16 @@ def store(
         rows = [
             (
                 entry.network,
-                "own" if entry.layer is None else ",".join(entry.layer),
+                entry.kind,
+                "" if entry.kind == "heads" else "own" if entry.layer is None else ",".join(entry.layer),
                 entry.precision,
                 str(entry.rows),
                 f"{entry.bytes / 1e6:.1f} MB",
             )
             for entry in entries
         ]
-        print_table(("network", "layer", "precision", "inputs", "size"), rows)
+        print_table(("network", "kept", "layer", "precision", "number", "size"), rows)
     total = sum(entry.bytes for entry in entries)
-    print(f"{counted(len(entries), 'kind')} of features, {total / 1e6:.1f} MB, in {kept.root}")
+    heads = sum(entry.rows for entry in entries if entry.kind == "heads")
+    kinds = sum(entry.kind == "features" for entry in entries)
+    print(f"{counted(kinds, 'kind')} of features and {counted(heads, 'head')}, {total / 1e6:.1f} MB, in {kept.root}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Task:
         One class of several, any number of labels at once, or a number.
     classes : tuple
         Classification: the classes in their order. Multi-label: the names of the label columns. Regression: empty.
+    boolean : bool
+        Multi-label: whether the labels are written True and False, not 1 and 0.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class Task:
     name: str
     kind: str
     classes: tuple = ()
+    boolean: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
@@ -236,13 +239,18 @@ def infer_task(labels: Any, *, name: str = "", columns: Sequence[str] = ()) -> T
                 found=str(len(names)),
                 remedy="Name every column.",
             )
-        return Task(name, "multilabel", names)
+        return Task(name, "multilabel", names, boolean=written_as_booleans(array))
     raise DataError(
         subject,
         expected="one column, or a table of zeros and ones",
         found=f"a table of shape {array.shape} with other values",
         remedy="Several different tasks at once are multi-task learning; else pick one column.",
     )
+
+
+def written_as_booleans(labels: np.ndarray) -> bool:
+    """Return whether every cell of a table that is not missing is True or False."""
+    return all(type(value) is bool for value in labels[~missing(labels)].tolist())
 
 
 def infer_tasks(labels: Any, *, columns: Sequence[str] = ()) -> tuple[Task, ...]:

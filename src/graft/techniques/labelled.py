@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ from graft._checks import integer, one_of
 from graft._progress import progress
 from graft.backbones import Backbone, Unreadable, embed
 from graft.backbones.embedding import input_count, input_name
+from graft.backbones.store import open_store
 from graft.data import IMAGE_SUFFIXES, Task, class_order, infer_task, label_array, require_trainable
+from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError, UnreadableInputsError
+from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.technique import Failure, label_table, labelled_rows, numbers, require_one_each
 from graft.training import prefetch
 
@@ -47,6 +50,8 @@ class Labelled:
     known : array of bool (n,), optional
         Which of the examples have a label, where some without one are trained on too: what stands in the place of
         their labels means nothing. None: all.
+    kept : KeptHeads
+        Where heads fitted on the features are kept.
     """
 
     task: Task
@@ -59,6 +64,7 @@ class Labelled:
     failures: tuple[Failure, ...]
     unlabelled: int
     known: np.ndarray | None = None
+    kept: KeptHeads = field(default_factory=KeptHeads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +154,7 @@ def embedded(
             "views", expected=f"1 for {backbone.modality} inputs", found=str(views), remedy="Pass views=1."
         )
     require_texts(backbone, what.inputs)
+    store = open_store(store)
     embedding = embed(
         backbone,
         what.inputs,
@@ -158,7 +165,8 @@ def embedded(
         random_state=random_state or 0,
         strict=strict,
     )
-    return _labelled(what, embedding.rows, embedding.features, embedding.failures)
+    found = _labelled(what, embedding.rows, embedding.features, embedding.failures)
+    return replace(found, kept=KeptHeads(store, backbone.name))
 
 
 def readable(backbone: Backbone, what: Given, *, strict: bool) -> Labelled:
@@ -236,7 +244,8 @@ def _task(kind: str, labels: np.ndarray, columns: Sequence[Any]) -> Task:
     if kind == "classification":
         return Task(name, "classification", class_order(labels))
     positions = range(labels.shape[1] if labels.ndim == 2 else 1)
-    return Task("", "multilabel", names or tuple(str(position) for position in positions))
+    names = names or tuple(str(position) for position in positions)
+    return Task("", "multilabel", names, boolean=written_as_booleans(labels))
 
 
 def require_texts(backbone: Backbone, inputs: Any) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from graft.backbones import Backbone, Views
 from graft.heads import AutoHead, LinearClassifier, LinearMultiLabel, LinearRegressor, make_head
 from graft.heads.label_table import value_weights
+from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled
 from graft.training import Examples, Numbers, Supervision, linear_head, supervision
 
@@ -99,17 +100,19 @@ class Material:
 
     def head(self, name: str, features: Any, chosen: np.ndarray, seed: int | None) -> Any:
         """Return a head fitted to features (of all examples) and labels of the chosen ones."""
-        return self._fit(self._unfitted(name, seed), features[chosen], chosen)
+        # A head on the features of a network that was trained here is not asked for again.
+        kept = self.found.kept if features is self.found.features else KeptHeads()
+        return self._fit(self._unfitted(name, seed), features[chosen], chosen, kept)
 
     def head_of(self, features: Any, chosen: np.ndarray, seed: int | None) -> Any:
         """Return the best head for features (of the chosen examples alone) and the labels of these."""
-        return self._fit(self._unfitted("auto", seed), features, chosen)
+        return self._fit(self._unfitted("auto", seed), features, chosen, self.found.kept)
 
-    def _fit(self, head: Any, features: Any, chosen: np.ndarray) -> Any:
+    def _fit(self, head: Any, features: Any, chosen: np.ndarray, kept: KeptHeads) -> Any:
         found = self.found
         weight = None if found.sample_weight is None else found.sample_weight[chosen]
         groups = None if found.groups is None else found.groups[chosen]
-        return head.fit(features, found.targets[chosen], sample_weight=weight, groups=groups)
+        return kept.fit(head, features, found.targets[chosen], sample_weight=weight, groups=groups)
 
     def probe(self, chosen: np.ndarray, seed: int | None) -> Any:
         """Return the best head for the frozen features, fitted to the chosen examples; each is fitted once."""

@@ -10,10 +10,12 @@ from sklearn.base import clone
 
 from graft._checks import integer, one_of
 from graft.backbones import Backbone, FeatureBackbone, Views, load_backbone
+from graft.backbones.store import open_store
 from graft.balancing.task_order import TASK_SAMPLINGS
 from graft.data import Domain, require_trainable
 from graft.errors import RequestError, UnreadableInputsError
 from graft.techniques.holding_out import joined
+from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled, readable_rows, require_texts
 from graft.techniques.material import Material, goal_of
 from graft.techniques.multiple.balance import make_balancing
@@ -401,7 +403,7 @@ class MultiTask(TaskTechnique):
         groups: Any,
         failures: tuple[Failure, ...],
     ) -> tuple[Material, ...]:
-        chosen = [inputs[row] for row in rows]
+        chosen, kept = [inputs[row] for row in rows], KeptHeads(open_store(self.store), backbone.name)
         found = []
         for column in columns:
             known = column.known[rows]
@@ -417,6 +419,7 @@ class MultiTask(TaskTechnique):
                 failures=failures,
                 unlabelled=int((~known).sum()),
                 known=known,
+                kept=kept,
             )
             views = Views(seed=self._seed, magnitude=self.augment)
             found.append(Material(backbone, chosen, labelled, goal_of(labelled, known), None, views))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from graft.heads.training_set import apply_scaling, location_and_scale
 from graft.importance import Weights, diagnose, domain_auc, mmd_test
 from graft.importance.diagnosis import differ
 from graft.importance.two_sample import AucTest, MmdTest
+from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled
 from graft.techniques.technique import label_table, labelled_rows, numbers, task_labels
 
@@ -57,6 +58,8 @@ class Problem:
         What the head counts each class.
     random_state : int
         Decides whatever a method draws.
+    kept : KeptHeads
+        Where heads fitted on the source's own features are kept.
     """
 
     task: Task
@@ -70,6 +73,7 @@ class Problem:
     new_head: Callable[[], Any]
     class_weight: Any
     random_state: int
+    kept: KeptHeads = field(default_factory=KeptHeads)
 
     @cached_property
     def scaling(self) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +174,8 @@ class Problem:
                 # Every labelled target example is a group of its own.
                 codes = np.unique(groups, return_inverse=True)[1]
                 groups = np.concatenate([codes, codes.max() + 1 + np.arange(len(self.known))])
-        return self.new_head().fit(features, targets, sample_weight=weight, groups=groups)
+        kept = self.kept if source is self.source else KeptHeads()
+        return kept.fit(self.new_head(), features, targets, sample_weight=weight, groups=groups)
 
 
 def problem_of(
@@ -247,6 +252,7 @@ def problem_of(
         new_head=new_head,
         class_weight=class_weight,
         random_state=random_state,
+        kept=found.kept,
     )
 
 
