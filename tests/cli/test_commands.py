@@ -362,6 +362,18 @@ def test_labels_of_a_multilabel_run_are_known_by_name(messages, tmp_path, graft,
     assert "'first', 'urgent'" in refused("evaluate", tmp_path / "run", tmp_path / "m.csv", "--label", "urgent")
 
 
+def test_labels_written_true_and_false_are_written_so(tmp_path, graft):
+    draws = np.random.default_rng(0).normal(size=(40, 2)).round(3)
+    lines = [f"{a},{b},{str(a > 0).lower()},{str(b > 0).lower()}" for a, b in draws]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,right,up", *lines]))
+    words = [tmp_path / "t.csv", "--label", "right", "--label", "up"]
+    assert graft("fit", *words, "--out", tmp_path / "run")[0] == 0
+    assert graft("predict", tmp_path / "run", tmp_path / "t.csv", "--out", tmp_path / "p.csv")[0] == 0
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["prediction_right"] for row in rows} == {row["prediction_up"] for row in rows} == {"true", "false"}
+
+
 def test_predict_passes_over_labels_beside_numbers(tmp_path, graft, refused):
     lines = [f"{place},{place % 7},{'low' if place < 20 else 'high'}" for place in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,size", *lines]))

@@ -315,3 +315,19 @@ def test_multilabel_columns_are_known_by_name(tmp_path):
     with pytest.raises(DataError, match="'left', 'up'"):
         model.evaluate(X, Y["up"])
     assert FeatureExtraction(task="multilabel").fit(X, Y["up"]).predict(X).shape == (80, 1)
+
+
+def test_labels_written_true_and_false_are_predicted_so(tmp_path):
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    Y = pd.DataFrame({"left": X[:, 0] > 0, "up": X[:, 1] > 0}).astype(object)
+    Y.iloc[3, 0] = None
+    model = FeatureExtraction().fit(X, Y)
+    model.save(tmp_path / "run")
+    for one in (model, graft.load(tmp_path / "run"), FeatureExtraction(task="multilabel").fit(X, Y)):
+        assert one.predict(X).dtype == bool
+        assert one.predictions(X).labels.dtype == bool
+        answers = one.predict(np.vstack([X, np.full((1, 4), 1e6)]), reject=0.05)
+        assert answers[-1].tolist() == [None, None]
+        assert {type(value) for value in answers[answers != None].ravel().tolist()} == {bool}  # noqa: E711
+    assert model.score(X, Y) > 0.9
+    assert FeatureExtraction().fit(X, Y.astype(float)).predict(X).dtype == float

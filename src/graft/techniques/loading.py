@@ -98,7 +98,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
         )
     model = kind(**params)
     model.backbone_, model.head_ = network, head
-    model.task_ = Task(task["name"], task["kind"], tuple(task["classes"]))
+    model.task_ = Task(task["name"], task["kind"], tuple(task["classes"]), boolean=task.get("boolean", False))
     model.left_out_ = tuple((row, name, reason) for row, name, reason in config["left_out"])
     model.unlabelled_, model.seconds_ = config["unlabelled"], config["seconds"]
     model.training_, model.adaptation_ = config.get("training"), config.get("adaptation")

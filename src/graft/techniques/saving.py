@@ -33,7 +33,12 @@ def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
         "technique": model.technique,
         "params": dismantle(params_of(model, model.backbone_), "params", tensors, leave_out=TRAINING_ROWS),
         "backbone": backbone_facts(backbone),
-        "task": {"name": task.name, "kind": task.kind, "classes": [plain(label) for label in task.classes]},
+        "task": {
+            "name": task.name,
+            "kind": task.kind,
+            "classes": [plain(label) for label in task.classes],
+            "boolean": task.boolean,
+        },
         "head": dismantle(model.head_, "head", tensors, leave_out=TRAINING_ROWS),
         "left_out": [list(failure) for failure in model.left_out_],
         "unlabelled": model.unlabelled_,

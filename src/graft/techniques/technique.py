@@ -116,7 +116,8 @@ class Technique(BaseEstimator, ABC):
             If some inputs cannot be read; `predictions` leaves them out instead.
         """
         features = self._features(X, strict=True).features
-        return self.head_.predict(features) if reject is None else self.head_.predict(features, reject=reject)
+        answers = self.head_.predict(features) if reject is None else self.head_.predict(features, reject=reject)
+        return self._as_written(answers)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return calibrated probabilities of shape (n, K), columns in the order of ``classes_``.
@@ -137,7 +138,7 @@ class Technique(BaseEstimator, ABC):
     def predictions(self, X: Any) -> Predictions:
         """Predict what can be read, with probabilities and out-of-distribution scores, and list what cannot."""
         embedding = self._features(X, strict=False)
-        labels, probabilities, foreign = self.head_.predict(embedding.features), None, None
+        labels, probabilities, foreign = self._as_written(self.head_.predict(embedding.features)), None, None
         if self.task_.kind != "regression":
             probabilities = self.head_.predict_proba(embedding.features)
             foreign = self.head_.ood_score(embedding.features)
@@ -261,6 +262,16 @@ class Technique(BaseEstimator, ABC):
                 remedy="Pass the same columns; a column of labels among them is named with --label or left out.",
             )
         return embedding
+
+    def _as_written(self, answers: np.ndarray) -> np.ndarray:
+        """Return predictions as the user writes labels: True and False where the table was of these, None as it is."""
+        if not self.task_.boolean:
+            return answers
+        if answers.dtype != object:
+            return answers.astype(bool)
+        written = (answers == 1).astype(object)
+        written[missing(answers)] = None
+        return written
 
     def _require_fitted(self) -> None:
         if "head_" not in vars(self):
