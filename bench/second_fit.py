@@ -38,8 +38,8 @@ def main() -> None:
     for size, one in results.items():
         for head, r in one["heads"].items():
             figures = (f"{r['first']:.2f}", f"{r['second']:.3f}", f"{r['ratio']:.0f}", f"{r['another_head']:.2f}")
-            rows.append((f"{one['photos']} photos, {size}", head, *figures))
-    columns = ("photos", "head", "first s", "second s", "times faster", "only features kept s")
+            rows.append((f"{one['photos']}, {size.removesuffix(' pixels').replace(' ', '')}", head, *figures))
+    columns = ("photos, pixels", "head", "first s", "second s", "times", "new head s")
     print_table(columns, rows, title="The second fit on the same photos")
     print(write_results("second_fit", results))
 
