@@ -12,7 +12,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +55,55 @@ def check_destination(folder: str | os.PathLike[str]) -> Path:
             found="a folder with other files in it",
             remedy="Name another folder: a run replaces everything in its own.",
         )
+    require_writable(path)
+    return path
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file or folder can be made at `path`: by making one beside it, because rights alone do not tell.
+
+    Raises
+    ------
+    RequestError
+        If none can.
+    """
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".graft", dir=parent))
+    except OSError as error:
         raise RequestError(
             str(path),
             expected="a place that can be written to",
-            found=f"no right to write in {parent}",
-            remedy="Name a folder of your own.",
-        )
-    return path
+            found=f"{error.strerror or error} in {parent}",
+            remedy="Free some space there, or name a place of your own.",
+        ) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the path of a file to write, and move it to `path` once it is whole; else nothing of it is left.
+
+    Raises
+    ------
+    GraftError
+        If the disk is full or fails.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise GraftError(
+            str(path),
+            expected="a disk that takes the file",
+            found=error.strerror or str(error),
+            remedy="Free some space or name another place; nothing was written.",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_run(

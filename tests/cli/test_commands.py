@@ -344,6 +344,44 @@ def test_a_full_disk_is_one_message(photos, photo_run, tmp_path, monkeypatch, re
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no limit on the size of files there")
+def test_a_disk_that_fills_up_midway_leaves_nothing_half_written(photos, photo_run, text_run, tmp_path, refused):
+    import resource
+
+    long = "where is the card that I sent for a week ago? " * 20
+    (tmp_path / "t.csv").write_text("\n".join(["text", *(f"{long}{number}" for number in range(100))]))
+    before = sorted(tmp_path.rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))  # a write beyond that fails, as on a full disk
+    try:
+        for words in (
+            ("fit", photos, "--head", "prototype", "--out", tmp_path / "run"),
+            ("predict", text_run, tmp_path / "t.csv", "--out", tmp_path / "p.csv"),
+            ("embed", photos, "--out", tmp_path / "f.parquet"),
+        ):
+            message = refused(*words)
+            assert "too large" in message
+            assert str(tmp_path) in message
+            assert "nothing was written" in message
+            assert sorted(tmp_path.rglob("*")) == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no place where nobody can write")
+def test_a_place_that_cannot_be_written_to_is_found_before_any_work(photos, photo_run, refused, monkeypatch):
+    from graft.backbones import ImageBackbone
+
+    def refuse(*_arguments, **_options):
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(ImageBackbone, "read", refuse)
+    # Not even the administrator can make anything there.
+    assert "can be written to" in refused("fit", photos, "--out", "/proc/run")
+    assert "can be written to" in refused("predict", photo_run, photos, "--out", "/proc/new/p.csv")
+    assert "can be written to" in refused("embed", photos, "--out", "/proc/new/f.parquet")
+
+
 def test_labels_of_a_multilabel_run_are_known_by_name(messages, tmp_path, graft, refused):
     header, *rows = list(csv.reader(messages.open(encoding="utf-8")))
     intent, urgency = header.index("intent"), header.index("urgency")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,11 +51,14 @@ def embed(
 
     The file is written as the features come, so that they need not fit into memory.
     """
+    from graft.persistence import require_writable
+
     path = Path(out)
     if path.suffix != ".parquet":
         raise RequestError(
             "--out", expected="a file that ends in .parquet", found=repr(out), remedy=f"Pass --out {path.stem}.parquet."
         )
+    require_writable(path)
     modality, domain = read_data(data, image=image, text=text, labels=label)
     network = network_for(modality, data, backbone, layer=chosen_layer(layer), pooling=pooling, image_size=image_size)
     if network is None:
@@ -89,33 +91,29 @@ def embed(
 def _stream(
     path: Path, domain: Domain, network: Backbone, *, precision: str, strict: bool
 ) -> list[tuple[int, str, str]]:
-    """Write beside the place of the file and move it there, so that it is whole or not there."""
     import pyarrow.parquet as pq
 
     from graft.backbones import iter_embed
+    from graft.persistence import whole_file
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     failures: list[tuple[int, str, str]] = []
     writer = None
-    try:
-        for part in iter_embed(network, domain.inputs, precision=precision):
-            failures += part.failures
-            if strict and failures:
-                raise UnreadableInputsError(failures, domain.size)
-            if not len(part.rows):
-                continue
-            table = _table(part, domain)
-            writer = pq.ParquetWriter(partial, table.schema) if writer is None else writer
-            writer.write_table(table)
+    with whole_file(path) as partial:
+        try:
+            for part in iter_embed(network, domain.inputs, precision=precision):
+                failures += part.failures
+                if strict and failures:
+                    raise UnreadableInputsError(failures, domain.size)
+                if not len(part.rows):
+                    continue
+                table = _table(part, domain)
+                writer = pq.ParquetWriter(partial, table.schema) if writer is None else writer
+                writer.write_table(table)
+        finally:
+            if writer is not None:
+                writer.close()
         if writer is None:
             raise UnreadableInputsError(failures, domain.size)
-        writer.close()
-        os.replace(partial, path)
-    finally:
-        if writer is not None and writer.is_open:
-            writer.close()
-        partial.unlink(missing_ok=True)
     return failures
 
 

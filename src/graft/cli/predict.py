@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +40,7 @@ def predict(
     """
     import numpy as np
 
+    from graft.persistence import require_writable
     from graft.techniques import MultiTask, load
 
     path = Path(out)
@@ -48,6 +48,7 @@ def predict(
         raise RequestError(
             "--out", expected="a file", found=f"the folder {out}", remedy=f"Pass --out {path / 'predictions.csv'}."
         )
+    require_writable(path)  # before the network runs, not after it
     model = load(run)
     if isinstance(model, MultiTask):
         if reject is not None:
@@ -194,8 +195,9 @@ def _confusions(found: Any, most: int = 5) -> list[tuple[str, str, str]]:
 
 
 def _write_predictions(path: Path, domain: Domain, model: Any, found: Any, labels: np.ndarray) -> None:
-    """Write the table beside its place and move it there, so that it is whole or not there."""
     import numpy as np
+
+    from graft.persistence import whole_file
 
     task = model.task_
     outputs = [f"prediction_{name}" for name in task.classes] if task.kind == "multilabel" else ["prediction"]
@@ -203,24 +205,18 @@ def _write_predictions(path: Path, domain: Domain, model: Any, found: Any, label
     numbers = task.kind == "regression"
     place = {int(row): index for index, row in enumerate(found.rows)}
     errors = {row: (name, reason) for row, name, reason in found.failures}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["row", "input", *outputs, *scores, *(["ood_score"] if scores else []), "error"])
-            for row in range(domain.size):
-                name = "" if model.backbone_.modality == "features" else input_cell(domain.inputs[row])
-                index = place.get(row)
-                if index is None:
-                    empty = [""] * (len(outputs) + len(scores) + bool(scores))
-                    table.writerow([row, name, *empty, errors[row][1]])
-                    continue
-                label = labels[index]
-                cells = [value if numbers else label_cell(value) for value in np.atleast_1d(label)]
-                if scores:
-                    cells += [f"{p:.6g}" for p in found.probabilities[index]] + [f"{found.ood_scores[index]:.6g}"]
-                table.writerow([row, name, *cells, ""])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["row", "input", *outputs, *scores, *(["ood_score"] if scores else []), "error"])
+        for row in range(domain.size):
+            name = "" if model.backbone_.modality == "features" else input_cell(domain.inputs[row])
+            index = place.get(row)
+            if index is None:
+                empty = [""] * (len(outputs) + len(scores) + bool(scores))
+                table.writerow([row, name, *empty, errors[row][1]])
+                continue
+            label = labels[index]
+            cells = [value if numbers else label_cell(value) for value in np.atleast_1d(label)]
+            if scores:
+                cells += [f"{p:.6g}" for p in found.probabilities[index]] + [f"{found.ood_scores[index]:.6g}"]
+            table.writerow([row, name, *cells, ""])
