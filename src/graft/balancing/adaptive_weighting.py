@@ -35,6 +35,8 @@ class DWA(LossWeighting):
     Liu, Johns and Davison (2019), End-to-End Multi-Task Learning with Attention, equation 7.
     """
 
+    additive: ClassVar[bool] = True
+
     loss_sum: torch.Tensor
     loss_count: torch.Tensor
     latest: torch.Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -47,6 +47,8 @@ class UncertaintyWeighting(SteadyWeighting):
     2.0
     """
 
+    additive: ClassVar[bool] = True
+
     def __init__(self, kinds: Sequence[str]) -> None:
         super().__init__(len(kinds))
         self.kinds = tuple(one_of("kinds", kind, ("regression", "classification")) for kind in kinds)
@@ -81,6 +83,8 @@ class IMTLL(SteadyWeighting):
     ----------
     Liu et al. (2021), Towards Impartial Multi-task Learning, equation 5.
     """
+
+    additive: ClassVar[bool] = True
 
     def __init__(self, n_tasks: int) -> None:
         super().__init__(n_tasks)

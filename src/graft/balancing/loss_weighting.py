@@ -41,9 +41,13 @@ class LossWeighting(nn.Module, ABC):
     ----------
     needs : frozenset of {"losses_after", "gradient_norms"}
         What `update` must be given besides the losses.
+    additive : bool
+        Whether loss and state are linear in the losses: then those of parts of a batch, each over the whole batch's
+        number of labels, add up to the batch's.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    additive: ClassVar[bool] = False
 
     def __init__(self, n_tasks: int) -> None:
         super().__init__()

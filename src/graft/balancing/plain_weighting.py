@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class EqualWeighting(SteadyWeighting):
     tensor(1.)
     """
 
+    additive: ClassVar[bool] = True
+
     def _combine(self, losses: torch.Tensor, places: torch.Tensor, step: int) -> torch.Tensor:
         return losses.mean()
 
@@ -40,6 +42,8 @@ class StaticWeighting(SteadyWeighting):
     task_weight : sequence of float (K,)
         w, not negative, not all zero. With only tasks of weight 0 present, the loss is 0.
     """
+
+    additive: ClassVar[bool] = True
 
     task_weight: torch.Tensor
 
@@ -74,6 +78,8 @@ class RLW(SteadyWeighting):
     Lin, Ye, Zhang and Tsang (2022), Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
     Learning, section 3 (normal distribution).
     """
+
+    additive: ClassVar[bool] = True
 
     def __init__(self, n_tasks: int, *, seed: int = 0) -> None:
         super().__init__(n_tasks)

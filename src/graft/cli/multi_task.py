@@ -146,10 +146,10 @@ def show(model: Any, run: str, examples: int, measured: Mapping[str, Mapping[str
     print(f"Saved in {run}. Next: graft predict {run} DATA")
 
 
-def show_evaluations(found: Mapping[str, Any], *, json: bool) -> None:
-    """Print the evaluation of each task."""
+def show_evaluations(found: Mapping[str, Any], examples: int, *, json: bool) -> None:
+    """Print the evaluation of each task on so many examples, each on those of them that have its label."""
     if json:
-        print_json({name: one.to_dict() for name, one in found.items()})
+        print_json({"examples": examples, "tasks": {name: one.to_dict() for name, one in found.items()}})
         return
     print_table(_COLUMNS, _rows(found))
 

@@ -129,7 +129,7 @@ def evaluate(
         domain = read_for(modality, data, image=image, text=text, labels=columns, group=group)
         domain = domain.split("test") or domain.split("val") or domain
         measured = model.set_params(label_names=columns).evaluate(domain.inputs, domain.labels, groups=domain.groups)
-        show_evaluations(measured, json=json)
+        show_evaluations(measured, domain.size, json=json)
         return
     table = Path(data).is_file() and not data.endswith((".npz", ".npy"))
     if model.task_.kind == "multilabel" and table:

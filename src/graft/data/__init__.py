@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from graft.data.domain import Domain
     from graft.data.formats import IMAGE_SUFFIXES
     from graft.data.images import MAX_PIXELS, decode_image
+    from graft.data.joining import join_tasks
     from graft.data.modality import modality_of
     from graft.data.readers import read, read_features, read_images, read_texts
     from graft.data.splits import few_shot, split
@@ -33,6 +34,7 @@ _HOME = {
     "image_bytes": "content",
     "infer_task": "task",
     "infer_tasks": "task",
+    "join_tasks": "joining",
     "label_array": "values",
     "missing": "values",
     "modality_of": "modality",
@@ -60,6 +62,7 @@ __all__ = [
     "image_bytes",
     "infer_task",
     "infer_tasks",
+    "join_tasks",
     "label_array",
     "missing",
     "modality_of",

@@ -22,9 +22,9 @@ from graft.techniques.multiple.balance import make_balancing
 from graft.techniques.multiple.fitting import Design, Fitter
 from graft.techniques.multiple.folding import deal_folds
 from graft.techniques.multiple.grouping import found_groups, stated_groups
-from graft.techniques.multiple.joint_head import COMMON_AND_OWN, FEATURES, SHARINGS, STACKED
+from graft.techniques.multiple.joint_head import COMMON_AND_OWN, FEATURES, SHARINGS, STACKED, Middle
 from graft.techniques.multiple.joint_material import JointMaterial
-from graft.techniques.multiple.label_columns import LabelColumn, label_columns, targets_for
+from graft.techniques.multiple.label_columns import LabelColumn, label_columns, require_learnable, targets_for
 from graft.techniques.multiple.learning import learn
 from graft.techniques.multiple.part import dense
 from graft.techniques.multiple.task_technique import TaskTechnique
@@ -238,6 +238,8 @@ class MultiTask(TaskTechnique):
         backbone = self._backbone()
         inputs, labels, weight, groups, held_out = joined(X, Y, sample_weight, groups, validation)
         columns = label_columns(labels, self.tasks, self._names(Y))
+        if validation is not None:
+            require_learnable(columns, held_out)
         self._check(columns, backbone, settings)
         rows, features, failures = self._read(backbone, X if validation is None else inputs)
         known = np.any([column.known[rows] for column in columns], axis=0)
@@ -273,6 +275,8 @@ class MultiTask(TaskTechnique):
     def _check(self, columns: tuple[LabelColumn, ...], backbone: Backbone, settings: Settings) -> None:
         """Refuse what cannot be done, before anything is computed."""
         make_balancing(self.balancing, [column.task for column in columns], self._balancing_options)
+        for name in dict(self._balancing_options.get("task_weight", {})):
+            one_of("task_weight", name, [column.task.name for column in columns])
         one_of("sampling", self.sampling, TASK_SAMPLINGS)
         one_of("sharing", self.sharing, ("auto", *SHARINGS))
         if self.folds != "auto":
@@ -285,6 +289,13 @@ class MultiTask(TaskTechnique):
             stated_groups(self.grouping, [column.task.name for column in columns])
         elif self.grouping not in (None, "auto"):
             stated_groups(self.grouping, ())
+        chosen, options = self._sharing(columns, backbone), dict(self.sharing_options or {})
+        if chosen not in (STACKED, COMMON_AND_OWN):
+            Middle(chosen, len(columns), 1, options=options)
+        elif options:
+            raise RequestError(
+                "sharing_options", expected=f"none for {chosen!r}", found=", ".join(options), remedy="Leave them out."
+            )
         if self.sharing == STACKED and not (frozen and self.pretrained):
             raise RequestError(
                 "sharing",

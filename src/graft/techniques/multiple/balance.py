@@ -35,21 +35,24 @@ def make_balancing(name: str, tasks: Sequence[Task], options: Mapping[str, Any])
         If there is no such method, or it has no such option.
     """
     one_of("balancing", name, BALANCINGS)
+    named = dict(options)
     try:
         if name in balancing.AGGREGATORS:
-            return getattr(balancing, balancing.AGGREGATORS[name])(**options)
+            return getattr(balancing, balancing.AGGREGATORS[name])(**named)
         kind = getattr(balancing, balancing.LOSS_WEIGHTINGS[name])
         if name == "static":
-            weights = dict(options.get("task_weight", {}))
-            return kind([weights.get(task.name, 1.0) for task in tasks])
+            weights = dict(named.pop("task_weight", {}))
+            alone = len(tasks) == 1  # whose weight changes nothing but the rate, and may be 0 among others
+            return kind([1.0 if alone else weights.get(task.name, 1.0) for task in tasks], **named)
         if name == "uncertainty":
-            return kind(["regression" if task.kind == "regression" else "classification" for task in tasks])
-        return kind(len(tasks), **options)
+            kinds = ["regression" if task.kind == "regression" else "classification" for task in tasks]
+            return kind(kinds, **named)
+        return kind(len(tasks), **named)
     except TypeError as error:
         raise RequestError(
             "balancing_options",
             expected=f"options of {name!r}",
-            found=", ".join(options) or "none",
+            found=", ".join(named) or "none",
             remedy="See graft.balancing.",
         ) from error
 
@@ -80,6 +83,11 @@ class Balance(nn.Module):
             self.register_buffer("state", self.aggregator.initial_state(len(tasks)))
         # Losses, presence and norms of the parts of the step that is computed; gone when it is taken.
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def additive(self) -> bool:
+        """Whether the losses of parts of a batch add up to the batch's."""
+        return self.weighting is not None and self.weighting.additive
 
     def split(self, present: torch.Tensor, draw: int) -> Callable[[torch.Tensor], Sequence[torch.Tensor]] | None:
         """Return what copies a representation for each task such that their gradients are aggregated.

@@ -16,10 +16,11 @@ from graft.balancing import TaskOrder
 from graft.sharing import CommonAndOwnLogistic, CommonAndOwnRidge
 from graft.techniques.material import Material
 from graft.techniques.multiple.balance import Balance
+from graft.techniques.multiple.fusion import second_layer
 from graft.techniques.multiple.joint_head import COMMON_AND_OWN, STACKED, JointHead, Middle
-from graft.techniques.multiple.joint_material import JointMaterial, targets_of
+from graft.techniques.multiple.joint_material import JointMaterial
 from graft.techniques.multiple.part import Part, dense, representations
-from graft.techniques.multiple.stack import GAINS, Stack, left_out_signals
+from graft.techniques.multiple.stack import Stack, left_out_signals
 from graft.techniques.multiple.together import Together
 from graft.techniques.network_training import NetworkTraining, Run, number_of_steps
 from graft.techniques.objectives import HEAD
@@ -101,8 +102,8 @@ class Fitter:
         """Fit the best head for the frozen features to one task's labels among the chosen examples (mask (n,))."""
         task = self.material.tasks[place]
         head = task.probe(chosen & task.known, self._random_state)
-        outputs = task.head_outputs(head, task.found.features[asked])
-        return Fitted({place: outputs}, {place: partial(_as_fitted, head)}, None, None)
+        outputs = {place: task.head_outputs(head, task.found.features[asked])} if asked.any() else {}
+        return Fitted(outputs, {place: partial(_as_fitted, head)}, None, None)
 
     def together(
         self,
@@ -185,15 +186,23 @@ class Fitter:
                 scale=scale,
             )
             balanced = [task.found.task for task in joint.tasks]
+            size = min(settings.batch_size, examples.count)
+            steps = number_of_steps(
+                settings,
+                least_steps=Together.least_steps,
+                batches=examples.count // size,
+                epoch_steps=examples.count / size,
+            )
             balance = Balance(design.balancing, balanced, design.balancing_options, exact=design.exact)
             return Together(
                 [task.goal for task in joint.tasks],
                 joint.slices,
                 examples,
                 JointHead(middle, starts, balance),
-                order=_order(joint, learning, examples, design),
+                order=_order(joint, learning, examples, design, steps),
                 batch_size=settings.batch_size,
                 seed=settings.seed,
+                steps=steps,
             )
 
         return make
@@ -220,8 +229,7 @@ class Fitter:
         return plain.mean(axis=0), np.where(scale > 1e-6 * max(float(scale.max()), 1e-12), scale, 1.0)
 
     def _stacked(self, places: tuple[int, ...], chosen: np.ndarray, asked: np.ndarray) -> Fitted:
-        usable = [place for place in places if self.enough(place, chosen)]
-        tasks = {place: self.material.tasks[place] for place in usable}
+        tasks = {place: self.material.tasks[place] for place in places if self.enough(place, chosen)}
         features = self.material.tasks[places[0]].found.features
         names = {place: task.found.task.name for place, task in tasks.items()}
         masks = {place: chosen & task.known for place, task in tasks.items()}
@@ -231,25 +239,32 @@ class Fitter:
             names[place]: left_out_signals(head, features[chosen], masks[place][chosen])
             for place, head in first.items()
         }
-        stack = Stack({names[place]: head for place, head in first.items()}, {})
-        stack.fit(features[chosen], said)
-        gains, second = {}, {}
-        for place, task in tasks.items():
-            tried = {0.0: first[place]}
-            for gain in GAINS[1:] if len(usable) > 1 else ():
-                table = stack.beside(features[chosen], said, names[place], gain)
-                tried[gain] = task.head_of(table[masks[place][chosen]], masks[place], self._random_state)
-            gains[names[place]] = best = _best_gain(task, tried, masks[place])
-            second[place] = tried[best]
-        stack.gains = gains
+        stack = Stack({names[place]: head for place, head in first.items()}).fit(said)
+        layers = {}
+        for place, task in tasks.items() if len(tasks) > 1 else ():
+            rows, name = masks[place][chosen], names[place]
+            layer = second_layer(
+                task,
+                first[place],
+                masks[place],
+                features.shape[1],
+                said[name][rows],
+                stack.others(said, name)[rows],
+                self._random_state or 0,
+            )
+            if layer is not None:
+                layers[place] = layer
+        stack.fused = tuple(names[place] for place in layers)
         outputs: dict[int, torch.Tensor] = {}
         heads: dict[int, Callable[[Any, Any], Any]] = {}
         read = stack.representations(features[asked]) if asked.any() else {}
         for place, task in tasks.items():
-            head = second[place]
+            layer = layers.get(place)
+            heads[place] = partial(_as_fitted, first[place]) if layer is None else _trained(task, layer)
             if asked.any():
-                outputs[place] = task.head_outputs(head, read[names[place]])
-            heads[place] = partial(_as_fitted, head)
+                plain = layer is None
+                made = read[names[place]]
+                outputs[place] = task.head_outputs(first[place], made) if plain else _applied(layer, made)
         return Fitted(outputs, heads, stack, None)
 
     def _common_and_own(self, places: tuple[int, ...], chosen: np.ndarray, asked: np.ndarray) -> Fitted:
@@ -268,8 +283,7 @@ class Fitter:
             coefficients, intercept = model.coef_[at], np.atleast_1d(model.intercept_[at])
             temperature = 1.0 if number else model.temperature_
             layer = task.layer(np.atleast_2d(coefficients.T) / temperature, intercept / temperature)
-            found = np.asarray(features[asked] @ layer.weight.detach().numpy().T) + layer.bias.detach().numpy()
-            outputs[place] = torch.from_numpy(found.astype(np.float32))
+            outputs[place] = _applied(layer, features[asked])
             heads[place] = _trained(task, layer)
         return Fitted(outputs, heads, None, None)
 
@@ -287,15 +301,10 @@ def _as_fitted(head: Any, _temperature: Any, _features: Any) -> Any:
     return head
 
 
-def _best_gain(task: Material, tried: dict[float, Any], rows: np.ndarray) -> float:
-    """Return the gain whose head predicts examples that were left out best; 0 where none is better."""
-    targets = torch.as_tensor(targets_of(task)[torch.from_numpy(rows)])
-    scores = {}
-    for gain, head in tried.items():
-        left_out = task.left_out_outputs(head)
-        scores[gain] = -np.inf if left_out is None else task.goal.score(left_out, targets)["score"]
-    best = max(scores, key=scores.__getitem__)
-    return best if scores[best] > scores[0.0] else 0.0
+def _applied(layer: Any, features: Any) -> torch.Tensor:
+    """Return the outputs (n, outputs) of a linear layer for features, which may be sparse."""
+    found = np.asarray(features @ layer.weight.detach().numpy().T) + layer.bias.detach().numpy()
+    return torch.from_numpy(found.astype(np.float32))
 
 
 def _trained(task: Material, layer: Any) -> Callable[[Any, Any], Any]:
@@ -309,20 +318,13 @@ def _trained(task: Material, layer: Any) -> Callable[[Any, Any], Any]:
 
 
 def _order(
-    joint: JointMaterial, learning: np.ndarray, examples: Examples, design: Design
+    joint: JointMaterial, learning: np.ndarray, examples: Examples, design: Design, steps: int
 ) -> Callable[[int], np.ndarray]:
     """Return the examples of the batch of each step: of all, or task by task."""
     settings = design.settings
     if design.sampling == "proportional":
         return Order(examples.count, settings.batch_size, settings.seed, examples.sizes).rows
     rows = [np.flatnonzero(task.known[learning]) for task in joint.tasks]
-    size = min(settings.batch_size, examples.count)
-    steps = number_of_steps(
-        settings,
-        least_steps=Together.least_steps,
-        batches=examples.count // size,
-        epoch_steps=examples.count / size,
-    )
     dealt = TaskOrder(
         [len(one) for one in rows], settings.batch_size, settings.seed, sampling=design.sampling, steps=steps
     )

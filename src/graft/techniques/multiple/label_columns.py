@@ -59,6 +59,13 @@ def table_of(Y: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tu
             found=str(len(named)),
             remedy="Name every column.",
         )
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise DataError(
+            "label_names",
+            expected="a name of its own for each column",
+            found=f"{twice[0]!r} {named.count(twice[0])} times",
+            remedy="Rename one of them.",
+        )
     return array, named
 
 
@@ -135,6 +142,28 @@ def known_columns(Y: Any, tasks: Sequence[Task], names: Sequence[str] | None = N
             remedy="Pass a table with the tasks' columns.",
         )
     return tuple(found)
+
+
+def require_learnable(columns: Sequence[LabelColumn], held: np.ndarray) -> None:
+    """Refuse tasks all labels of which are held out (mask (n,)), or a class of which is.
+
+    Raises
+    ------
+    DataError
+        If there is one.
+    """
+    for column in columns:
+        learning = column.labels[column.known & ~held]
+        lacking: list[Any] = []
+        if column.task.kind == "classification":
+            lacking = sorted(set(column.task.classes) - set(learning.tolist()), key=str)
+        if lacking or not len(learning):
+            raise DataError(
+                f"labels {column.task.name!r}",
+                expected="labels to learn from, in the training split",
+                found=f"none of {lacking[0]!r}" if len(learning) else "labels among the held-out examples alone",
+                remedy="Move labelled examples to the training split, or leave the column out.",
+            )
 
 
 def targets_for(column: LabelColumn, rows: np.ndarray) -> np.ndarray:

@@ -13,19 +13,18 @@ from graft.heads.classifier_head import ClassifierHead
 from graft.heads.multi_label_head import MultiLabelHead
 from graft.heads.regressor_head import RegressorHead
 
-# How much all that the others say counts beside the features: its variance as a fraction of theirs, rooted.
-GAINS = (0.0, 0.3, 1.0, 3.0)
 # Probabilities below this are not told apart.
 _LEAST = 1e-4
 
 
 @final
 class Stack(BaseEstimator):
-    r"""Features (n, d) as each task's head reads them: :math:`[x, \; γ_k s \, z_{-k}(x)]`.
+    r"""Features (n, d) as each task's head reads them: :math:`[x, \; o_k(x), \; z_{-k}(x)]`, or x alone.
 
-    z(x) are the outputs of all tasks' first heads, standardised: logarithms of probabilities, logits, or numbers;
-    :math:`z_{-k}` without task k's own. s makes the variance of z as large as that of the features, and
-    :math:`γ_k` is chosen for each task by cross-validation, 0 (the task alone) among its values.
+    o(x) are the outputs of all tasks' first heads: logarithms of probabilities, logits, or numbers; z(x) are the
+    probabilities or numbers, standardised, and :math:`z_{-k}` those of the other tasks. (Probabilities, not their
+    logarithms: what is all but excluded is not told apart, and would be the largest part of the variance.) `graft.techniques.multiple.fusion` says what a task's
+    second head makes of them, and whether it is better than the first one, which reads x alone.
 
     What the first heads say of the examples that they were fitted to is taken from the folds in which these were left
     out: otherwise the second heads would trust them too much.
@@ -34,53 +33,52 @@ class Stack(BaseEstimator):
     ----------
     first : dict of str to head
         The fitted first head of each task.
-    gains : dict of str to float
-        γ of each task.
+    fused : sequence of str
+        The tasks that have a second head.
 
     Attributes
     ----------
     location_, scale_ : dict of str to array
-        Mean and deviation of each task's outputs among the training examples; the scale includes s.
+        Mean and deviation of each task's probabilities or numbers among the training examples.
 
     References
     ----------
     Wolpert (1992), Stacked Generalization. Spyromitros-Xioufis, Tsoumakas, Groves and Vlahavas (2016), Multi-target
-    Regression via Input Space Expansion, section 3 (stacked single-target, corrected by cross-validation).
+    Regression via Input Space Expansion (stacked single-target, corrected by cross-validation).
     """
 
-    def __init__(self, first: dict[str, Any], gains: dict[str, float]) -> None:
+    def __init__(self, first: dict[str, Any], fused: tuple[str, ...] = ()) -> None:
         self.first = first
-        self.gains = gains
+        self.fused = fused
 
-    def fit(self, features: Any, outputs: dict[str, np.ndarray]) -> Stack:
-        """Learn the scales from outputs (n, columns) of each task for features (n, d) of the same examples."""
-        columns = max(1, sum(values.shape[1] for values in outputs.values()))
-        spread = np.sqrt(_variance(features) / columns)
+    def fit(self, outputs: dict[str, np.ndarray]) -> Stack:
+        """Learn the scales from outputs (n, columns) of each task for the same examples."""
         self.location_, self.scale_ = {}, {}
-        for name, values in outputs.items():
+        for name, logits in outputs.items():
+            values = _bounded(self.first[name], logits)
             deviation = values.std(axis=0)
             self.location_[name] = values.mean(axis=0)
-            self.scale_[name] = np.where(deviation > 1e-9, deviation, np.inf) / max(spread, 1e-12)
+            self.scale_[name] = np.where(deviation > 1e-9, deviation, np.inf)
         return self
 
-    def beside(self, features: Any, outputs: dict[str, np.ndarray], task: str, gain: float) -> Any:
-        """Return the features with the other tasks' outputs beside them."""
-        others = [
-            gain * (values - self.location_[name]) / self.scale_[name]
-            for name, values in outputs.items()
-            if name != task
-        ]
-        if gain == 0 or not others:
-            return features
-        more = np.concatenate(others, axis=1)
-        if sparse.issparse(features):
-            return sparse.hstack([features, sparse.csr_matrix(more.astype(features.dtype))], format="csr")
-        return np.concatenate([features, more.astype(features.dtype)], axis=1)
+    def others(self, outputs: dict[str, np.ndarray], task: str) -> np.ndarray:
+        """Return the standardised outputs (n, columns) of all tasks but one."""
+        return np.concatenate(
+            [(values - self.location_[name]) / self.scale_[name] for name, values in outputs.items() if name != task],
+            axis=1,
+        )
 
     def representations(self, features: Any) -> dict[str, Any]:
         """Return what the head of each task reads, for features (n, d) of new examples."""
-        outputs = {name: signals(head, features) for name, head in self.first.items()}
-        return {name: self.beside(features, outputs, name, self.gains[name]) for name in self.first}
+        outputs = {name: signals(head, features) for name, head in self.first.items()} if self.fused else {}
+        found = dict.fromkeys(self.first, features)
+        for name in self.fused:
+            more = np.concatenate([outputs[name], self.others(outputs, name)], axis=1).astype(features.dtype)
+            if sparse.issparse(features):
+                found[name] = sparse.hstack([features, sparse.csr_matrix(more)], format="csr")
+            else:
+                found[name] = np.concatenate([features, more], axis=1)
+        return found
 
 
 def signals(head: Any, features: Any) -> np.ndarray:
@@ -88,6 +86,13 @@ def signals(head: Any, features: Any) -> np.ndarray:
     if isinstance(head, RegressorHead):
         return np.asarray(head.predict(features), dtype=np.float64).reshape(features.shape[0], -1)
     return _logarithms(head, np.asarray(head.predict_proba(features), dtype=np.float64))
+
+
+def _bounded(head: Any, outputs: np.ndarray) -> np.ndarray:
+    """Return the probabilities that outputs of a head stand for; numbers as they are."""
+    if isinstance(head, RegressorHead):
+        return outputs
+    return expit(outputs) if isinstance(head, MultiLabelHead) else np.exp(outputs)
 
 
 def left_out_signals(head: Any, features: Any, fitted: np.ndarray) -> np.ndarray:
@@ -118,11 +123,3 @@ def left_out_signals(head: Any, features: Any, fitted: np.ndarray) -> np.ndarray
 def _logarithms(head: Any, probabilities: np.ndarray) -> np.ndarray:
     bounded = np.clip(probabilities, _LEAST, 1 - _LEAST)
     return np.log(bounded) - (np.log1p(-bounded) if isinstance(head, MultiLabelHead) else 0.0)
-
-
-def _variance(features: Any) -> float:
-    """Return the sum of the variances of the columns."""
-    if sparse.issparse(features):
-        square = features.multiply(features).mean(axis=0)
-        return float(np.asarray(square).sum() - np.square(np.asarray(features.mean(axis=0))).sum())
-    return float(np.asarray(features, dtype=np.float64).var(axis=0).sum())

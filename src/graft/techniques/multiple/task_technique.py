@@ -154,11 +154,13 @@ class TaskTechnique(BaseEstimator, ABC):
         evaluations = {}
         for column in columns:
             name, one = column.task.name, found[column.task.name]
-            labels = column.labels[one.rows]
-            if not column.known[one.rows].any():
+            known = column.known[one.rows]
+            if not known.any():
                 continue
-            apart = None if groups is None else np.asarray(groups)[one.rows]
-            evaluations[name] = evaluate(column.task, labels, one.labels, one.probabilities, groups=apart)
+            rows = one.rows[known]
+            apart = None if groups is None else np.asarray(groups)[rows]
+            sure = None if one.probabilities is None else one.probabilities[known]
+            evaluations[name] = evaluate(column.task, column.labels[rows], one.labels[known], sure, groups=apart)
         if not evaluations:
             raise DataError(
                 "Y", expected="labels of one task or more", found="none", remedy="Pass a table with the tasks' columns."
