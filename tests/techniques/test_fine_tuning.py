@@ -468,6 +468,46 @@ def test_the_start_of_the_training_is_the_linear_member_of_the_probe(pictures, n
     assert torch.equal(made.bias, alone.start(chosen, 0).bias)
 
 
+def material_of(network, inputs, labels, *, class_weight=None, sample_weight=None):
+    from graft.techniques.labelled import embedded, given
+    from graft.techniques.material import Material, goal_of
+
+    options = {"views": 1, "batch_size": None, "precision": "auto", "store": False, "strict": True, "random_state": 0}
+    what = given(inputs, labels, task="auto", label_names=None, sample_weight=sample_weight)
+    found = embedded(network, what, **options)
+    goal = goal_of(found, np.ones(len(inputs), bool))
+    return Material(network, inputs, found, goal, class_weight, graft.backbones.Views())
+
+
+@pytest.mark.parametrize("curved", [False, True], ids=["ridge", "kernel ridge"])
+def test_a_regression_starts_from_the_ridge_of_the_probe_chosen_or_not(pictures, network, curved, monkeypatch):
+    inputs = pictures[0]
+    features = network.embed(inputs, store=False)
+    along = features @ np.linalg.svd(features - features.mean(axis=0))[2][0]
+    along = (along - along.mean()) / along.std()
+    material = material_of(network, inputs, np.cos(3 * along) if curved else along)
+    chosen = np.arange(48) % 5 > 0
+    alone = material.start(chosen, 0)
+    probe = material.probe(chosen, 0)
+    assert probe.selection_["chosen"] == ("kernel-ridge" if curved else "ridge")
+    monkeypatch.setattr(type(probe.ridge_), "fit", lambda *_args, **_named: pytest.fail("fitted again"))
+    beside = material.start(chosen, 0)
+    torch.testing.assert_close(beside.weight, alone.weight)
+    torch.testing.assert_close(beside.bias, alone.bias)
+
+
+def test_classes_are_balanced_among_the_examples_that_are_trained_on(pictures, network):
+    inputs, names = pictures[0], np.array(["rare", "often"])
+    codes = (np.arange(48) % 4 > 0).astype(int)
+    weight = np.linspace(0.5, 2, 48)
+    material = material_of(network, inputs, names[codes], class_weight="balanced", sample_weight=weight)
+    for chosen in (np.arange(48) < 30, (np.arange(48) % 8 > 0), np.ones(48, bool)):
+        found = material.examples(chosen).weight.double().numpy()
+        totals = [found[codes[chosen] == code].sum() for code in (0, 1)]
+        assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+        assert found.sum() == pytest.approx(weight[chosen].sum(), rel=1e-5)
+
+
 def test_texts_are_cut_into_tokens_once_for_all_trainings(texts, monkeypatch):
     from graft.backbones import TextBackbone
 

@@ -29,6 +29,8 @@ class AutoRegressor(RegressorHead):
     ----------
     head_ : RidgePath or KernelRidgeRegressor
         The chosen one, fitted.
+    ridge_ : RidgePath
+        The linear one, fitted, chosen or not: a training of the features may start from it.
     out_of_fold_ : ndarray (n,) or (n, outputs), or None
     selection_ : dict
         Every candidate with its error (in units of the target's variance) and standard error, the chosen one, and by
@@ -66,7 +68,7 @@ class AutoRegressor(RegressorHead):
             tried.append({"head": name, **scores, "options": options})
         at = min(range(len(tried)), key=lambda index: tried[index].get("mean_squared_error", 0.0))
         chosen = tried[at]["head"]
-        self.head_ = candidates[chosen]
+        self.head_, self.ridge_ = candidates[chosen], candidates["ridge"]
         others = [row["mean_squared_error"] for row in tried if row is not tried[at]]
         lead = min(others) - tried[at]["mean_squared_error"] if others else None
         return Outcome(

@@ -104,7 +104,7 @@ class ClassifierHead(ClassifierMixin, Head):
                 remedy="A classifier needs at least one more class to tell apart.",
             )
         if self.class_weight is not None:
-            weight = weight * _class_weights(self.class_weight, self.classes_, codes, weight)[codes]
+            weight = weight * class_weights(self.class_weight, self.classes_, codes, weight)[codes]
         training = prepare(
             X_used,
             weight=weight,
@@ -163,7 +163,7 @@ class ClassifierHead(ClassifierMixin, Head):
         return self.classes_[self._logits(features).argmax(axis=1)]
 
 
-def _class_weights(class_weight: dict | str, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def class_weights(class_weight: dict | str, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the factor of each class (K,); "balanced" gives all classes the same total weight."""
     if isinstance(class_weight, str):
         one_of("class_weight", class_weight, ["balanced"])

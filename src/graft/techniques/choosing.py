@@ -17,7 +17,7 @@ from graft.techniques.material import Material
 from graft.techniques.network_training import Run
 from graft.techniques.objectives import HEAD
 from graft.techniques.technique import evaluate
-from graft.training import Numbers, forward_all, greedy_soup, mix, put
+from graft.training import Numbers, Processes, forward_all, greedy_soup, mix, put
 
 PROBE, TUNED = "probe", "fine-tuned"
 _AVERAGED_WITH = (0.25, 0.5, 0.75)
@@ -62,7 +62,7 @@ def choose(
     bfloat16: bool,
     random_state: int | None,
 ) -> Choice:
-    """Return what the held-out examples speak for.
+    """Return what the held-out examples speak for; of several processes (``torchrun``), what the main one finds.
 
     Parameters
     ----------
@@ -84,10 +84,13 @@ def choose(
         For the heads that are fitted.
     """
     learned, watched = material.examples(~held), material.examples(held)
+    # The last digits differ from machine to machine, and could let each serve another model.
+    processes = Processes(material.backbone.device)
 
     def score_of(weights: Mapping[str, torch.Tensor]) -> float:
         put(run.network, weights)
-        return run.objective.score(run.network, learned, watched, bfloat16=bfloat16)["score"]
+        found = run.objective.score(run.network, learned, watched, bfloat16=bfloat16)["score"]
+        return float(processes.told(float(found)))
 
     def outputs_of(weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         put(run.network, weights)
@@ -104,11 +107,14 @@ def choose(
     titles = {_title(share): share for share in ((1.0, *_AVERAGED_WITH) if guard and probe else (1.0,))}
     outputs = {title: outputs_of(towards(run, tuned, share)) for title, share in titles.items()}
     if not probe:
+        processes.share([outputs[TUNED]])
         return Choice(TUNED, 1.0, tuned, soup, outputs[TUNED], None)
     outputs[PROBE] = material.head_outputs(material.probe(~held, random_state), material.found.features[held])
     groups = None if material.found.groups is None else material.found.groups[held]
     always = None if guard else TUNED
+    processes.share(outputs.values())
     verdict = judge(material.goal, outputs, watched.targets, baseline=PROBE, served=always, groups=groups)
+    verdict = Verdict(**processes.told(verdict.to_dict()))
     served = verdict.chosen
     return Choice(served, titles.get(served, 0.0), tuned, soup, outputs[served], verdict)
 

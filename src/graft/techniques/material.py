@@ -14,7 +14,8 @@ from scipy.special import log_softmax
 from torch import nn
 
 from graft.backbones import Backbone, Views
-from graft.heads import AutoHead, LinearClassifier, LinearMultiLabel, LinearRegressor, make_head
+from graft.heads import AutoHead, AutoRegressor, LinearClassifier, LinearMultiLabel, LinearRegressor, make_head
+from graft.heads.classifier_head import class_weights
 from graft.heads.label_table import value_weights
 from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled
@@ -83,20 +84,27 @@ class Material:
     def _all(self) -> Examples:
         """All examples: texts are cut into tokens once."""
         weight = np.ones(len(self.inputs)) if self.found.sample_weight is None else self.found.sample_weight
-        if self.class_weight is not None and self.kind == "classification":
-            from sklearn.utils.class_weight import compute_sample_weight
-
-            seen = np.flatnonzero(self.known)
-            factors = compute_sample_weight(self.class_weight, self.found.targets[seen])
-            weight = weight.astype(np.float64)
-            weight[seen] = weight[seen] * factors
         targets = self.goal.targets(self.found.targets)
         targets = targets.masked_fill(torch.from_numpy(~self.known)[:, None], torch.nan)
         return Examples(self.backbone, self.inputs, targets, weight=weight, views=self.views)
 
     def examples(self, chosen: np.ndarray) -> Examples:
-        """Return the examples of a mask (n,)."""
-        return self._all.subset(np.flatnonzero(chosen))
+        """Return the examples of a mask (n,); their classes are balanced among themselves."""
+        rows = np.flatnonzero(chosen)
+        part = self._all.subset(rows)
+        if self.class_weight is not None and self.kind == "classification":
+            factors = np.ones(len(rows))
+            seen = self.known[rows]
+            if seen.any():
+                weight = part.weight.double().numpy()[seen]
+                factors[seen] = self._class_factors(rows[seen], weight)
+            part.weight = part.weight * torch.from_numpy(factors.astype(np.float32))
+        return part
+
+    def _class_factors(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return the factor (m,) of each of some examples, by its class, as the heads weigh them."""
+        classes, codes = np.unique(self.found.targets[rows], return_inverse=True)
+        return class_weights(self.class_weight, classes, codes, weight)[codes]
 
     def head(self, name: str, features: Any, chosen: np.ndarray, seed: int | None) -> Any:
         """Return a head fitted to features (of all examples) and labels of the chosen ones."""
@@ -132,7 +140,13 @@ class Material:
         """Return the linear head of the frozen features; where the probe of the same examples holds it, that one."""
         wanted = self._unfitted(_LINEAR[self.kind], seed)
         probe = self._probes.get((chosen.tobytes(), seed))
-        for member in (probe, *(probe.heads_.values() if isinstance(probe, AutoHead) else ())):
+        members: list[Any] = [probe]
+        match probe:
+            case AutoHead():
+                members = list(probe.heads_.values())
+            case AutoRegressor():
+                members = [probe.ridge_]
+        for member in members:
             if type(member) is type(wanted) and member.get_params() == wanted.get_params():
                 return member
         return self.head(_LINEAR[self.kind], self.found.features, chosen, seed)

@@ -31,6 +31,7 @@ from graft.training import (
     Recipe,
     Trained,
     depth_of,
+    fast_convolutions,
     find_learning_rate,
     mix_examples,
     recompute_activations,
@@ -220,6 +221,8 @@ class NetworkTraining:
                 found = find_learning_rate(network, batch, loss, plan)
                 plan = replace(plan, recipe=_with_rate(plan.recipe, found.rate))
             start = {name: values.clone() for name, values in network.state_dict().items()}
+            example = on_device(source.batch(np.arange(min(2, source.count))).inputs, material.backbone.device)
+            stack.enter_context(fast_convolutions(network.trunk, example))
             done = train(
                 network,
                 batch,

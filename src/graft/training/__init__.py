@@ -5,6 +5,7 @@ from graft.training.averaging import Snapshot, greedy_soup, mix, put, take
 from graft.training.batches import Batch, ClassOrder, Order, prefetch
 from graft.training.boundary import Boundary
 from graft.training.checkpoint import Checkpoints
+from graft.training.convolutions import fast_convolutions
 from graft.training.examples import Examples, InBatches, forward_all
 from graft.training.loop import Plan, Trained, train
 from graft.training.mixing import mix_examples
@@ -17,6 +18,7 @@ from graft.training.network import (
 )
 from graft.training.optimizer import Recipe
 from graft.training.parts import PARTS, depth_of, trained_parts
+from graft.training.processes import Processes
 from graft.training.rate_finder import RateSearch, find_learning_rate
 from graft.training.state import Progress
 from graft.training.supervision import Numbers, Supervision, supervision
@@ -34,6 +36,7 @@ __all__ = [
     "Numbers",
     "Order",
     "Plan",
+    "Processes",
     "Progress",
     "RateSearch",
     "Recipe",
@@ -41,6 +44,7 @@ __all__ = [
     "Supervision",
     "Trained",
     "depth_of",
+    "fast_convolutions",
     "find_learning_rate",
     "forward_all",
     "greedy_soup",

@@ -215,7 +215,7 @@ def train(
             figures = {"loss": mean, "rate": rate}
             last = here.step == plan.steps
             if evaluate is not None and (last or here.step % plan.evaluate_every == 0):
-                figures |= _evaluate(network, evaluate, here, plan, kept, average, snapshots)
+                figures |= _evaluate(network, evaluate, here, plan, kept, average, snapshots, processes)
                 set_trained(network, names, batch_norm=plan.batch_norm)
             if log is not None and processes.main:
                 log(here.step, figures)
@@ -246,12 +246,16 @@ def _evaluate(
     kept: list[str],
     average: Weights | None,
     snapshots: list[Snapshot],
+    processes: Processes,
 ) -> dict[str, float]:
-    """Evaluate the weights (their average, if there is one), and keep them if they are among the best."""
+    """Evaluate the weights (their average, if there is one), and keep them if they are among the best.
+
+    The main process's figures count, so that rounding does not let one process keep what another does not.
+    """
     with _averaged(network, kept, average):
         network.eval()
         with torch.inference_mode():
-            figures = {name: float(value) for name, value in evaluate(network).items()}
+            figures = processes.told({name: float(value) for name, value in evaluate(network).items()})
         here.evaluations.append({"step": here.step, **figures})
         # What is not a number compares with nothing; it is the worst.
         score = -math.inf if math.isnan(figures["score"]) else figures["score"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -90,6 +92,18 @@ class Processes:
         flag = torch.tensor([float(wish and self.main)], device=self._device)
         self.sum([flag])
         return bool(flag)
+
+    def told(self, value: Any) -> Any:
+        """Return the main process's value, one of JSON, in every process: what it decides, all go by."""
+        if not self._together:
+            return value
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self._device)
+        length = torch.tensor([len(text)], device=self._device)
+        torch.distributed.broadcast(length, src=0)
+        if not self.main:
+            text = torch.empty(int(length), dtype=torch.uint8, device=self._device)
+        torch.distributed.broadcast(text, src=0)
+        return json.loads(bytes(text.cpu().tolist()).decode())
 
     def wait(self) -> None:
         """Wait until all processes are here."""
