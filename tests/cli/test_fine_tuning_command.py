@@ -87,6 +87,16 @@ def test_a_run_carries_on_from_another_run(table, tmp_path, capsys):
         (["--augment", "11"], "augment"),
         (["--label-smoothing", "1.5"], "label_smoothing"),
         (["--precision", "float16"], "bfloat16"),
+        (["--weight-decay", "-1"], "weight_decay"),
+        (["--warmup", "2"], "warmup"),
+        (["--clip", "0"], "clip"),
+        (["--clip", "much"], "--clip"),
+        (["--class-weight", "balance"], "balanced"),
+        (["--parts", "0"], "--parts"),
+        (["--average", "2"], "average"),
+        (["--validation", "0.95"], "validation"),
+        (["--batch-norm", "thaw"], "frozen"),
+        (["--keep-adapters"], "keep_adapters"),
         (["--train", "99"], "train"),
         (["--technique", "fine-tunning"], "fine-tuning"),
     ],
@@ -108,7 +118,54 @@ def test_the_options_of_fine_tuning_reach_it(table, tmp_path, capsys):
     wanted = {"mixup": 0.2, "cutmix": 0.5, "augment": 3.0, "label_smoothing": 0.1, "batch_size": 8, "layer_decay": 0.9}
     assert {name: params[name] for name in wanted} == wanted
     assert params["precision"] == "float32"
+    assert params["learning_rate"] == "auto"
     assert facts["training"]["steps"] == round(2 * 19 / 8)  # 5 of the 24 are held out
+
+
+def test_every_further_option_of_the_recipe_reaches_it(table, tmp_path, capsys):
+    wanted = {
+        "weight_decay": 0.02,
+        "warmup": 0.2,
+        "clip": 0.5,
+        "class_weight": "balanced",
+        "parts": 2,
+        "average": 0.9,
+        "patience": 4,
+        "soup": 2,
+        "validation": 0.25,
+        "batch_norm": "train",
+        "rank": 4,
+    }
+    options = [word for name, value in wanted.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    flags = {"recompute": True, "guard": False, "cache": False}
+    options += ["--recompute", "--no-guard", "--no-cache"]
+    fitted(table, tmp_path / "run", capsys, "--label", "colour", *options)
+    params = json.loads((tmp_path / "run" / "config.json").read_text())["params"]
+    assert {name: params[name] for name in (*wanted, *flags)} == {**wanted, **flags}
+    fitted(table, tmp_path / "unclipped", capsys, "--label", "colour", "--clip", "none")
+    assert json.loads((tmp_path / "unclipped" / "config.json").read_text())["params"]["clip"] is None
+
+
+def test_every_option_of_fine_tuning_is_on_the_command_line_or_known_not_to_be(capsys):
+    from inspect import signature
+
+    from graft import FineTuning
+    from graft.cli.fit import fit
+
+    # The device and the store are the machine's, checkpoints stand beside the run, and names come from the table.
+    elsewhere = {
+        "device",
+        "store",
+        "checkpoints",
+        "label_names",
+        "refit",
+        "random_state",
+        "pretrained",
+        "guard",
+        "cache",
+    }
+    here = set(signature(fit).parameters) | elsewhere | {"validation"}
+    assert set(signature(FineTuning).parameters) <= here
 
 
 def test_regularizer_objective_and_adapters_are_chosen_by_name(table, tmp_path, capsys):
@@ -143,6 +200,13 @@ def test_regularizer_objective_and_adapters_are_chosen_by_name(table, tmp_path, 
         ["--precision", "float32"],
         ["--log-folder", "log"],
         ["--resume"],
+        ["--weight-decay", "0.1"],
+        ["--clip", "none"],
+        ["--parts", "2"],
+        ["--recompute"],
+        ["--no-guard"],
+        ["--no-cache"],
+        ["--keep-adapters"],
     ],
     ids=lambda words: words[0],
 )

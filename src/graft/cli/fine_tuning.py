@@ -11,6 +11,7 @@ from graft.cli.options import as_number
 from graft.errors import RequestError
 
 _PANEL = "Training (fine-tuning, multi-task, or a --method that trains the network)"
+_QUIET: Any = {"show_default": False, "rich_help_panel": _PANEL}
 
 Train = Annotated[
     str | None,
@@ -68,6 +69,66 @@ Cutmix = Annotated[
 Augment = Annotated[
     float, typer.Option(metavar="X", help="How strongly pictures are varied, 0 to 10.", rich_help_panel=_PANEL)
 ]
+WeightDecay = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Of the optimizer, for matrices.", show_default=False, rich_help_panel=_PANEL),
+]
+Warmup = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="The part of all steps in which the rate rises.", **_QUIET),
+]
+Clip = Annotated[
+    str | None,
+    typer.Option(metavar="NORM", help="The largest norm of the gradient, or none.", **_QUIET),
+]
+ClassWeight = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="balanced: rare classes count as much as others.", **_QUIET),
+]
+Parts = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Compute every step in N parts: less memory.", **_QUIET),
+]
+Recompute = Annotated[
+    bool,
+    typer.Option("--recompute", help="Gradient checkpointing: less memory, more time.", rich_help_panel=_PANEL),
+]
+Average = Annotated[
+    float | None,
+    typer.Option(metavar="DECAY", help="Average the weights over the steps, as by 0.99.", **_QUIET),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="End after N evaluations without a better one.", **_QUIET),
+]
+Soup = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Average up to N of the best checkpoints.", **_QUIET),
+]
+NoGuard = Annotated[
+    bool,
+    typer.Option("--no-guard", help="Serve the trained network, better or not.", rich_help_panel=_PANEL),
+]
+HeldOut = Annotated[
+    float | None,
+    typer.Option("--validation", metavar="X", help="The part of DATA to hold out: 0.2.", **_QUIET),
+]
+Rank = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Of the matrices of lora and dora.", **_QUIET),
+]
+KeepAdapters = Annotated[
+    bool,
+    typer.Option("--keep-adapters", help="Save them alone: a small run.", rich_help_panel=_PANEL),
+]
+BatchNorm = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="auto, frozen or train: its statistics.", **_QUIET),
+]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Compute frozen layers in every epoch.", rich_help_panel=_PANEL),
+]
 Precision = Annotated[str, typer.Option(metavar="NAME", help="auto, float32 or bfloat16.", rich_help_panel=_PANEL)]
 LogFolder = Annotated[
     str | None,
@@ -76,7 +137,7 @@ LogFolder = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.", rich_help_panel=_PANEL)]
 
 # What an option is called on the command line, where that is not its name in Python.
-_CALLED = {"pretrained": "--from-scratch"}
+_CALLED = {"pretrained": "--from-scratch", "guard": "--no-guard", "cache": "--no-cache"}
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +147,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     from graft.techniques import FineTuning
 
     defaults = {name: option.default for name, option in signature(FineTuning).parameters.items()}
-    return {name: value for name, value in options.items() if value not in (None, defaults[name])}
+    return {name: value for name, value in options.items() if value != defaults[name]}
 
 
 def refuse_training(given: Collection[str], technique: str) -> None:

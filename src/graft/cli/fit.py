@@ -19,21 +19,36 @@ from graft.cli.domain_adaptation import (
 )
 from graft.cli.fine_tuning import (
     Augment,
+    Average,
+    BatchNorm,
     BatchSize,
+    ClassWeight,
+    Clip,
     Cutmix,
     Epochs,
     FromScratch,
+    HeldOut,
+    KeepAdapters,
     LabelSmoothing,
     LayerDecay,
     LearningRate,
     LogFolder,
     Mixup,
+    NoCache,
+    NoGuard,
     Objective,
+    Parts,
+    Patience,
     Precision,
+    Rank,
+    Recompute,
     RegularizerName,
     Resume,
+    Soup,
     Strength,
     Train,
+    Warmup,
+    WeightDecay,
     given_options,
     number_or_word,
     refuse_training,
@@ -108,6 +123,21 @@ def fit(
     mixup: Mixup = 0.0,
     cutmix: Cutmix = 0.0,
     augment: Augment = 0.0,
+    weight_decay: WeightDecay = None,
+    warmup: Warmup = None,
+    clip: Clip = None,
+    class_weight: ClassWeight = None,
+    parts: Parts = None,
+    recompute: Recompute = False,
+    average: Average = None,
+    patience: Patience = None,
+    soup: Soup = None,
+    no_guard: NoGuard = False,
+    held_out_part: HeldOut = None,
+    rank: Rank = None,
+    keep_adapters: KeepAdapters = False,
+    batch_norm: BatchNorm = None,
+    no_cache: NoCache = False,
     precision: Precision = "auto",
     log_folder: LogFolder = None,
     resume: Resume = False,
@@ -144,14 +174,32 @@ def fit(
         "precision": precision,
         "log_folder": log_folder,
         "resume": resume,
-        **({} if batch_size is None else {"batch_size": batch_size}),
+        "recompute": recompute,
+        "guard": not no_guard,
+        "keep_adapters": keep_adapters,
+        "cache": not no_cache,
+        **({} if clip is None else {"clip": None if clip == "none" else number_or_word("--clip", clip, "none")}),
     }
+    further = {
+        "batch_size": batch_size,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "class_weight": class_weight,
+        "parts": parts,
+        "average": average,
+        "patience": patience,
+        "soup": soup,
+        "validation": held_out_part,
+        "rank": rank,
+        "batch_norm": batch_norm,
+    }
+    tuning |= {name: value for name, value in further.items() if value is not None}
     own = given_options({**tuning, "pretrained": not scratch})
     if technique == MULTI_TASK and "train" in tuning:
         own["train"] = tuning["train"]  # what is the default there is none here
     if technique != "fine-tuning":
         taking = {TECHNIQUE: DomainAdaptation, MULTI_TASK: MultiTask}.get(technique)
-        taken = {} if taking is None else signature(taking).parameters
+        taken: Any = {"class_weight"} if taking is None else signature(taking).parameters
         refuse_training([name for name in own if name not in taken], technique)
     several = {"--kind": kind, "--together": together, "--protect": protect}
     several |= {"--sharing": sharing != "auto", "--balancing": balancing != "equal"}
@@ -260,7 +308,7 @@ def fit(
         model = DomainAdaptation(start, head=head, method=method, budget=budget, views=views, **kept, **own, **common)
         model.fit(learning.inputs, learning.labels, groups=learning.groups, target=there)
     else:
-        model = FeatureExtraction(network, head=head, views=1 if views is None else views, **common)
+        model = FeatureExtraction(network, head=head, views=1 if views is None else views, **own, **common)
         model.fit(learning.inputs, learning.labels, groups=learning.groups)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # of several processes of torchrun, the first one writes and speaks
