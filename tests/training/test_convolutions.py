@@ -96,6 +96,19 @@ def test_every_frozen_normalisation_is_folded(activation):
     assert norms_called(network, batch) == 3
 
 
+def test_frozen_layers_that_are_written_to_are_folded_again():
+    network, batch = small().double(), torch.randn(5, 3, 8, 8).double()
+    set_trained(network, {"6.weight"})
+    with fast_convolutions(network, batch):
+        network(batch)
+        with torch.no_grad():
+            network[0].weight.mul_(2)
+            network[4].bias.add_(1)
+        network[1].running_mean.add_(0.5)
+        found = network(batch)
+    torch.testing.assert_close(found, network(batch))
+
+
 def test_scales_that_are_trained_alone_are_not_folded():
     network, batch = small().double(), torch.randn(5, 3, 8, 8).double()
     assert_same(*both(network, batch, {"1.weight", "1.bias"}))

@@ -133,14 +133,31 @@ def _replace(
         trained_alone = norm.weight is not None and norm.weight.requires_grad and not conv.weight.requires_grad
         return not norm.training and not trained_alone
 
-    def convolve(inputs: torch.Tensor) -> torch.Tensor:
-        if not folds():
-            return _convolved(conv, inputs, conv.weight, conv.bias)
+    kept: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def folded() -> tuple[torch.Tensor, torch.Tensor]:
+        read = [conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        there = [values for values in read if values is not None]
+        if any(values.requires_grad for values in there):
+            return fold()
+        # Frozen layers are folded once: torch counts how often each tensor was written to.
+        written = tuple(values._version for values in there)
+        if written not in kept:
+            kept.clear()
+            with torch.no_grad():
+                weight, bias = fold()
+            kept[written] = weight.contiguous(memory_format=torch.channels_last), bias
+        return kept[written]
+
+    def fold() -> tuple[torch.Tensor, torch.Tensor]:
         gain = torch.rsqrt(norm.running_var + norm.eps)
         gain = gain if norm.weight is None else gain * norm.weight
         shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
         offset = shift * gain if norm.bias is None else torch.addcmul(norm.bias, shift, gain)
-        return _convolved(conv, inputs, conv.weight * gain.reshape(-1, 1, 1, 1), offset)
+        return conv.weight * gain.reshape(-1, 1, 1, 1), offset
+
+    def convolve(inputs: torch.Tensor) -> torch.Tensor:
+        return _convolved(conv, inputs, *(folded() if folds() else (conv.weight, conv.bias)))
 
     replace(conv, convolve)
     replace(norm, lambda inputs: rest(inputs) if folds() else normalise(inputs))
