@@ -44,7 +44,8 @@ class Choice:
     for_it, against_it : dict of str to tuple of str
         The kinds of evidence by which each candidate is better, or worse, than the baseline.
     convincing : tuple of str
-        The candidates that are better than the baseline by more than half of the weighted evidence, the best first.
+        The candidates that are better than the baseline by two kinds of evidence or more, and by more than half of the
+        weighted evidence, the best first.
     voices : dict of str to float
         What each candidate counts in a `consensus`: its standing, divided by the sum of all. All is the baseline's
         where no candidate convinces.
@@ -103,9 +104,9 @@ def choose(
     sharing their mean, and the ranks averaged to :math:`r_{me}`, so that many scores of one kind have one voice. The
     standing of candidate m is :math:`\sum_e v_e r_{me} / \sum_e v_e`, over the evidence that there is for it, with
     :math:`v_e` of 1 for clusters and committee and 1/2 for the rest. In the order of standing, the first candidate wins
-    that is better than the baseline by more than half of the weighted evidence; at the baseline's own place the search
-    ends. With fewer than two kinds of evidence the baseline stays. A candidate that gives one class to every target
-    example does not take part.
+    that is better than the baseline by two kinds of evidence or more, and by more than half of the weighted evidence;
+    at the baseline's own place the search ends. A candidate that gives one class to every target example does not take
+    part.
 
     Parameters
     ----------
@@ -172,7 +173,8 @@ def choose(
         better[name] = tuple(kind for kind in common if ahead[kind] > 0)
         worse[name] = tuple(kind for kind in common if ahead[kind] < 0)
         lead = sum(EVIDENCE_WEIGHT[kind] * np.sign(ahead[kind]) for kind in common)
-        if name != baseline and len(common) > 1 and lead > 0:
+        # One kind of evidence is no agreement, however much it weighs.
+        if name != baseline and len(better[name]) > 1 and lead > 0:
             convincing.append(name)
     # The baseline wins its ties; others fall to what more evidence is for, then to the alphabet.
     order = sorted(playing, key=lambda name: (-round(standing[name], 9), name != baseline, -len(better[name]), name))
