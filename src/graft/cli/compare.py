@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from graft.cli.options import Data, Group, Image, ImageSize, Json, Label, Text, network_for, read_data
-from graft.cli.show import print_json, print_table
+from graft.cli.show import counted, print_json
 from graft.errors import DataError, RequestError
 
-_WIDTH = 80
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -56,9 +55,10 @@ def compare(
     """Measure what transfer is worth on DATA: techniques, numbers of labels and seeds, all on the same splits.
 
     Beside the pretrained network stand the same network from scratch and simple heads on the raw input. REPORT holds
-    results.json and results.csv; run again, an interrupted comparison continues.
+    report.html, results.json and results.csv; run again, an interrupted comparison continues.
     """
     from graft.evaluation import compare as run
+    from graft.reports import show, write_html
 
     seconds = None if budget is None else _seconds(budget)
     sizes = _sizes(labels)
@@ -83,10 +83,14 @@ def compare(
         random_state=seed,
         command=" ".join(["graft", *map(shlex.quote, sys.argv[1:])]) if Path(sys.argv[0]).stem == "graft" else "",
     )
+    page = write_html(found, out)
     if json:
         print_json({"report": out, **found.to_dict()})
         return
-    _show(found, out)
+    show(found)
+    resumed = found.settings["resumed_cells"]
+    kept = f" ({counted(resumed, 'cell')} measured before)" if resumed else ""
+    print(f"\nReport: {page}; figures in results.json and results.csv. {found.settings['spent_seconds']:.0f} s{kept}.")
 
 
 def _target(target: str, modality: str, label: list[str] | None, columns: dict[str, Any]) -> Any:
@@ -106,53 +110,6 @@ def _target(target: str, modality: str, label: list[str] | None, columns: dict[s
             remedy="Label some examples; without any, `graft fit --target` adapts.",
         )
     return domain
-
-
-def _show(found: Any, out: str) -> None:
-    from textwrap import fill
-
-    scale, unit = (100, " %") if found.score["percent"] else (1, "")
-    digits = 1 if unit else 3
-    rows = []
-    for one in found.summary:
-        score = one["score"]
-        between = (
-            "" if score["low"] is None else f"{scale * score['low']:.{digits}f} to {scale * score['high']:.{digits}f}"
-        )
-        memory = one["peak_memory_mib"]
-        rows.append(
-            (
-                one["technique"],
-                "all" if one["budget"] is None else str(one["budget"]),
-                f"{one['n_train']:.0f}",
-                f"{scale * score['value']:.{digits}f}",
-                between,
-                f"{one['seconds']:.3g}",
-                "" if memory is None else f"{memory:.0f}",
-            )
-        )
-    unit_of = found.settings["budget_unit"]
-    titles = ("technique", unit_of, "train", found.score["title"] + unit, "95 %", "seconds", "MiB")
-    print_table(titles, rows, title=f"{found.data['name']}: {len(found.settings['seeds'])} seeds")
-    print(fill(found.verdict.text, _WIDTH))
-    for one in _not_done(found.cells):
-        print(fill(one, _WIDTH, subsequent_indent="  "))
-    resumed = found.settings["resumed_cells"]
-    kept = f", {resumed} cells were there already" if resumed else ""
-    print(f"{found.settings['spent_seconds']:.0f} s{kept}. Written: {out}/results.json, results.csv")
-
-
-def _not_done(cells: Any) -> list[str]:
-    """Return a line for each technique, status and number of labels that was not measured."""
-    lines: dict[tuple[str, str, Any], list[str]] = {}
-    for cell in cells:
-        if not cell.done:
-            lines.setdefault((cell.status, cell.technique, cell.budget), []).append(cell.reason)
-    return [
-        f"{status.capitalize()}: {technique}, {'all' if budget is None else budget} labels, "
-        f"{len(reasons)} {'seed' if len(reasons) == 1 else 'seeds'}: {reasons[0]}"
-        for (status, technique, budget), reasons in lines.items()
-    ]
 
 
 def _seconds(text: str) -> float:

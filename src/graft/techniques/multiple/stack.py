@@ -23,8 +23,9 @@ class Stack(BaseEstimator):
 
     o(x) are the outputs of all tasks' first heads: logarithms of probabilities, logits, or numbers; z(x) are the
     probabilities or numbers, standardised, and :math:`z_{-k}` those of the other tasks. (Probabilities, not their
-    logarithms: what is all but excluded is not told apart, and would be the largest part of the variance.) `graft.techniques.multiple.fusion` says what a task's
-    second head makes of them, and whether it is better than the first one, which reads x alone.
+    logarithms: what is all but excluded is not told apart, and would be the largest part of the variance.)
+    `graft.techniques.multiple.fusion` says what a task's second head makes of them, and whether it is better than the
+    first one, which reads x alone.
 
     What the first heads say of the examples that they were fitted to is taken from the folds in which these were left
     out: otherwise the second heads would trust them too much.
