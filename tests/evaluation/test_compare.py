@@ -407,7 +407,8 @@ def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, com
     code, out, _ = command(*words)
     assert code == 0
     assert max(map(len, out.splitlines()[:-1])) <= 80  # the last line names the folder
-    assert "raw-input" in out
+    assert "raw input" in out
+    assert (tmp_path / "report" / "report.html").is_file()
     assert read_results(tmp_path / "report").settings["budgets"] == [5]
     code, out, _ = command(*words, "--json")
     assert code == 0
@@ -416,7 +417,8 @@ def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, com
     assert plain["kind"] == "graft comparison"
     code, out, _ = command(*words, "--labels", "10", "--budget", "0s")
     assert code == 0
-    assert "Left out: raw-input, 10 labels, 2 seeds" in out
+    assert "What was left out" in out
+    assert "10 per class   0, 1" in out
 
 
 def test_the_command_refuses_what_it_cannot_compare(file, tmp_path, command):
