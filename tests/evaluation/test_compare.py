@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -409,7 +410,12 @@ def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, com
     assert max(map(len, out.splitlines()[:-1])) <= 80  # the last line names the folder
     assert "raw input" in out
     assert (tmp_path / "report" / "report.html").is_file()
-    assert read_results(tmp_path / "report").settings["budgets"] == [5]
+    found = read_results(tmp_path / "report")
+    assert found.settings["budgets"] == [5]
+    # What repeats it does repeat it: nothing is left to measure.
+    assert found.command.startswith(f"graft compare {file} --out {tmp_path / 'report'} --labels 5 --seeds 2")
+    assert main(shlex.split(found.command)[1:]) == 0
+    assert read_results(tmp_path / "report").settings["resumed_cells"] == 2
     code, out, _ = command(*words, "--json")
     assert code == 0
     plain = json.loads(out)
@@ -438,3 +444,49 @@ def test_the_command_refuses_what_it_cannot_compare(file, tmp_path, command):
         assert said in err
         assert "Traceback" not in err
     assert not (tmp_path / "report").exists()
+
+
+def digits(count):
+    """Pictures of 8 x 8 grey pixels, and what they show."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    pictures = np.empty(count, object)
+    pictures[:] = [Image.fromarray((pixels * 15.9).astype(np.uint8)) for pixels in found.images[:count]]
+    return pictures, found.target[:count]
+
+
+@pytest.mark.slow
+def test_a_network_of_photos_does_not_pay_on_tiny_digits():
+    X, y = digits(600)
+    found = graft.compare(X, y, image_size=32, **{**PAIR, "budgets": [5, 10], "seeds": 3})
+    assert found.verdict.outcome == "does not pay"
+    assert "Transfer does not pay here: feature extraction with efficientnet_lite0 is" in found.verdict.text
+    means = {(one["technique"], one["budget"]): one["score"]["value"] for one in found.summary}
+    for budget in (5, 10):
+        assert means["raw-input", budget] > means["feature-extraction", budget] + 0.03
+    assert found.verdict.figures[0]["value"] <= 1
+
+
+@pytest.mark.slow
+def test_networks_are_trained_beside_frozen_ones():
+    X, y = digits(140)
+    found = graft.compare(X, y, image_size=32, epochs=1, budgets=[5], seeds=1, store=False)
+    assert [cell.technique for cell in found.cells] == [
+        "raw-input",
+        "feature-extraction",
+        "fine-tuning",
+        "from-scratch",
+    ]
+    cells = {cell.technique: cell for cell in found.cells}
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        assert cell.seconds["total"] > 0
+    forward = cells["feature-extraction"].flops["forward"]
+    assert cells["feature-extraction"].flops["training"] == forward * 50
+    assert cells["fine-tuning"].flops["training"] > 50 * forward
+    assert cells["from-scratch"].flops["training"] > cells["fine-tuning"].flops["training"]
+    assert cells["from-scratch"].trainable_parameters > 3_000_000
+    assert cells["feature-extraction"].trainable_parameters < 100_000
+    assert all(one["thumbnail"].startswith("data:image/jpeg;base64,") for one in found.details[0]["wrong"])

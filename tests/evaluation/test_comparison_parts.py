@@ -111,7 +111,7 @@ def test_every_task_has_something_to_learn_from_with_few_labels():
         learnt = table[rows]
         available = set(table[dealt.pool][:, 0])
         assert set(learnt[:, 0]) == available
-        assert len({value for value in learnt[:, 1] if value is not None}) == 2
+        assert len({value for value in learnt[:, 1] if value is not None}) >= 2
 
 
 def test_kinds_of_labels():
@@ -314,14 +314,14 @@ def test_a_measured_cell_survives_json():
 # --- curves and findings -------------------------------------------------------------------------------------------
 
 
-def made_up(curve, *, name, seeds=(0, 1, 2), tested=400, noise=0.0, per_class=2, seconds=1.0, memory=100.0):
+def made_up(curve, *, name, seeds=(0, 1, 2), tested=400, noise=0.0, per_class=2, seconds=1.0, memory=100.0, order=0):
     """Cells whose scores are those of a known curve, examples being right in a fixed order."""
     draw = np.random.default_rng(7)
     cells = []
     for seed, (budget, score) in itertools.product(seeds, curve.items()):
         level = score + noise * draw.normal()
         values = (np.arange(tested) < round(level * tested)).astype(float)
-        values = values[np.random.default_rng(seed).permutation(tested)]
+        values = values[np.random.default_rng((seed, order)).permutation(tested)]
         cell = Cell(
             name,
             budget,
@@ -383,9 +383,10 @@ def test_label_equality_follows_a_known_learning_curve():
     """score = 0.3 + 0.1 log2(n): what one reaches with n examples, the other reaches with eight times as many."""
     budgets = (5, 10, 20, 40, 80)
     behind = {n: 0.3 + 0.1 * np.log2(n / 5) for n in budgets}
-    ahead = {n: 0.3 + 0.1 * np.log2(8 * n / 5) for n in (5, 10)}
-    cells = made_up(ahead, name="with") + made_up(behind, name="without")
+    ahead = {n: 0.3 + 0.1 * np.log2(8 * n / 5) for n in (5,)}
+    cells = made_up(ahead, name="with", order=1) + made_up(behind, name="without")
     found = find(Curves(cells), "transfer", ["with"], ["without"])
+    assert [one["n_train"] for one in found["labels"]] == [10]
     for one in found["labels"]:
         assert one["factor"] == pytest.approx(8, rel=0.02)
         assert one["equals"] == pytest.approx(8 * one["n_train"], rel=0.02)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -81,7 +79,26 @@ def compare(
         test=test,
         out=out,
         random_state=seed,
-        command=" ".join(["graft", *map(shlex.quote, sys.argv[1:])]) if Path(sys.argv[0]).stem == "graft" else "",
+        command=_command(
+            data,
+            {
+                "out": out,
+                "target": target,
+                "backbone": backbone,
+                "budget": budget,
+                "labels": labels,
+                "seeds": seeds,
+                "technique": technique,
+                "epochs": epochs,
+                "test": test,
+                "text": text,
+                "image": image,
+                "label": label,
+                "group": group,
+                "image-size": image_size,
+                "seed": seed,
+            },
+        ),
     )
     page = write_html(found, out)
     if json:
@@ -91,6 +108,15 @@ def compare(
     resumed = found.settings["resumed_cells"]
     kept = f" ({counted(resumed, 'cell')} measured before)" if resumed else ""
     print(f"\nReport: {page}; figures in results.json and results.csv. {found.settings['spent_seconds']:.0f} s{kept}.")
+
+
+def _command(data: str, options: dict[str, Any]) -> str:
+    """Return the command line that repeats the comparison: whatever was asked for or stood at its default."""
+    words = ["graft", "compare", data]
+    for name, value in options.items():
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        words += [word for one in given for word in (f"--{name}", str(one))]
+    return shlex.join(words)
 
 
 def _target(target: str, modality: str, label: list[str] | None, columns: dict[str, Any]) -> Any:
