@@ -46,12 +46,14 @@ def test_a_figure_turned_round_says_the_same(name, bound):
     (one, better, interval), (two, worse, same) = wording.figure_words(plain), wording.figure_words(turned)
     assert (one, interval) == (two, same)
     assert better != worse
-    assert wording.figure_words({**plain, "value": 1.01})[1].startswith("as ")
+    assert wording.figure_words({**plain, "value": 1.01})[1] == (
+        better if bound else f"as {'many' if name == 'labels' else 'much'} {name}"
+    )
 
 
 def test_an_open_interval_says_so():
     assert wording.span(2.0, None, wording.factor) == "from 2.0×"
-    assert wording.span(None, 2.0, wording.factor) == "up to 2.0×"
+    assert wording.span(None, 2.0, wording.factor) == wording.factor_span(0.0, 2.0) == "up to 2.0×"
     assert wording.span(None, None, wording.factor) == ""
 
 

@@ -22,6 +22,7 @@ from graft.reports.wording import budget_words, known, shortened
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 360000)
 _NUMBERED_CLASSES, _NAMED_CLASSES, _NAMED_MEANS = 14, 40, 8
+_UPRIGHT = 2  # characters of class names that stand beside each other
 _WHITE_TEXT_FROM = 0.55  # share of a row at which a cell of the confusion matrix is too dark for dark text
 
 
@@ -224,9 +225,11 @@ def confusion_matrix(results: Results, *, technique: str | None = None) -> Figur
         axes.set_aspect("equal")
         if count <= _NAMED_CLASSES:
             size = 12 if count <= 12 else 10 if count <= 22 else 7
-            axes.set_xticks(
-                range(count), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size, parse_math=False
-            )
+            if max(map(len, names)) <= _UPRIGHT:
+                axes.set_xticks(range(count), names, fontsize=size, parse_math=False)
+            else:
+                turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+                axes.set_xticks(range(count), names, fontsize=size, parse_math=False, **turned)
             axes.set_yticks(range(count), names, fontsize=size, parse_math=False)
         else:
             axes.xaxis.set_major_locator(NullLocator())

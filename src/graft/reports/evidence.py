@@ -14,6 +14,7 @@ from graft.reports.wording import (
     UNKNOWN,
     budget_words,
     factor,
+    factor_span,
     figure_words,
     gain,
     label,
@@ -196,7 +197,7 @@ def _equal_labels(equal: Mapping[str, Any] | None) -> tuple[Any, Any]:
         return UNKNOWN, UNKNOWN
     mark = {"at least": "> ", "at most": "≤ "}.get(equal.get("bound") or "", "")
     sign = {"at least": "≥ ", "at most": "≤ "}.get(equal.get("bound") or "", "")
-    interval = span(equal["low"], equal["high"], factor)
+    interval = factor_span(equal["low"], equal["high"])
     return (
         [mark, number(f"{equal['equals']:,.0f}", equal["equals"])],
         [sign, number(factor(equal["factor"]), equal["factor"]), element("small", interval) if interval else None],

@@ -150,7 +150,7 @@ def figure_words(figure: Mapping[str, Any]) -> tuple[str, str, str]:
     if value is None or not known(value):
         return UNKNOWN, str(figure.get("title") or better), ""
     if factor(value) == f"1.0{_TIMES}":
-        words = neither
+        words = better if bound else neither  # "at most 1.0 times fewer": none are saved
     elif value > 1 or value <= 0:
         words = better
     else:
@@ -159,7 +159,12 @@ def figure_words(figure: Mapping[str, Any]) -> tuple[str, str, str]:
         low, high = (1 / high if high else None, 1 / low if low else None)
         bound = {"at least": "at most", "at most": "at least"}.get(bound or "")
     mark = {"at least": "≥ ", "at most": "≤ "}.get(bound or "", "")
-    return f"{mark}{factor(value)}", words, span(low, high, factor)
+    return f"{mark}{factor(value)}", words, factor_span(low, high)
+
+
+def factor_span(low: float | None, high: float | None) -> str:
+    """Return the interval of a factor; one that begins at zero has no lower end."""
+    return span(low or None, high, factor)
 
 
 def seconds(value: float | None) -> str:
