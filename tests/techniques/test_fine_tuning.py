@@ -238,6 +238,45 @@ def test_a_strong_regularizer_holds_the_network_where_it_was(name, pictures, net
     assert moved(held) < moved(free)
 
 
+def test_delta_attends_to_the_channels_that_the_task_needs():
+    from torch import nn
+
+    from graft.data import Task
+    from graft.techniques.regularizers import needed_channels
+    from graft.training import Batch, supervision
+
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(3, 5, 3), nn.Conv2d(5, 4, 3)]
+    trunk = nn.Sequential(
+        convolutions[0], nn.ReLU(inplace=True), convolutions[1], nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).requires_grad_(False)
+    with torch.no_grad():
+        convolutions[1].weight[:, 2] = 0  # nothing reads that channel
+    head = nn.Linear(4, 2)
+    # So small that the loss is all but linear in every channel.
+    head.weight.data.mul_(0.01)
+    goal = supervision(Task("", "classification", ("a", "b")), np.array(["a", "b"]))
+    targets, weight = torch.eye(2)[torch.randint(2, (12,))], torch.rand(12) + 0.5
+    inputs = torch.randn(12, 3, 8, 8)
+    batches = [Batch(inputs[part], targets[part], weight[part]) for part in (slice(0, 7), slice(7, 12))]
+    found = needed_channels(trunk, ["0", "2"], head, goal, batches)
+
+    def loss(path, channel):
+        def off(_module, _inputs, output):
+            return output.index_fill(1, torch.tensor([channel]), 0)
+
+        handle = trunk.get_submodule(path).register_forward_hook(off)
+        with torch.no_grad():
+            losses = goal.losses(head(trunk(inputs)), targets)
+        handle.remove()
+        return (losses * weight).sum() / weight.sum()
+
+    for path, attention, count in (("0", found[0], 5), ("2", found[1], 4)):
+        exact = torch.softmax(torch.stack([loss(path, channel) for channel in range(count)]), dim=0)
+        assert exact.std() > 0
+        torch.testing.assert_close(attention - 1 / count, exact - 1 / count, rtol=0.05, atol=1e-6)
+
+
 def test_co_tuning_uses_the_classifier_of_the_pretraining(pictures):
     inputs, labels = pictures
     settings = {**FEW, "image_size": 64, "train": 1, "refit": False, "guard": False}

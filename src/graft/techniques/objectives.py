@@ -284,6 +284,8 @@ def task_objective(
                 material.backbone,
                 trunk,
                 head,
+                goal=material.goal,
+                learning=learning,
                 features=material.found.features[chosen],
                 codes=learning.targets.argmax(dim=1).numpy() if material.kind == "classification" else None,
                 strength=strength,
