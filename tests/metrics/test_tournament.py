@@ -10,6 +10,7 @@ from graft.metrics import (
     EVIDENCE_WEIGHT,
     RiskScore,
     choose,
+    consensus,
     predicted_shares,
     reverse_validation,
     score_classifiers,
@@ -62,6 +63,64 @@ def test_one_kind_of_evidence_is_not_enough():
     choice = choose({"source-only": by(confidence=0.2), "boaster": by(confidence=0.9)})
     assert choice.chosen == "source-only"
     assert "two kinds" in choice.reason
+
+
+def test_a_heavy_kind_alone_does_not_outweigh_a_light_one():
+    scores = {"source-only": by(committee=0.2, weighted_source=0.9), "coral": by(committee=0.9, weighted_source=0.2)}
+    choice = choose(scores)
+    assert choice.chosen == "source-only"
+    assert choice.convincing == ()
+    assert choice.voices == {"source-only": 1.0, "coral": 0.0}
+
+
+def test_voices_are_standings_and_the_convincing_come_best_first():
+    scores = {
+        "source-only": by(clusters=0.3, committee=0.3),
+        "worse": by(clusters=0.1, committee=0.1),
+        "better": by(clusters=0.6, committee=0.6),
+        "best": by(clusters=0.7, committee=0.7),
+        "flat": by(clusters=0.9, committee=0.9),
+    }
+    shares = {name: np.array([0.5, 0.5]) for name in scores} | {"flat": np.array([1.0, 0.0])}
+    choice = choose(scores, shares=shares)
+    assert choice.convincing == ("best", "better")
+    assert choice.voices == pytest.approx({"source-only": 1 / 6, "worse": 0, "better": 1 / 3, "best": 1 / 2, "flat": 0})
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        scores = {name: by(**{kind.replace(" ", "_"): rng.uniform() for kind in KINDS}) for name in "abcdef"}
+        choice = choose(scores, baseline="c")
+        assert sum(choice.voices.values()) == pytest.approx(1)
+        assert (choice.voices["c"] == 1) == (not choice.convincing)
+        assert all(len(choice.for_it[name]) > 1 for name in choice.convincing)
+        order = [round(choice.standing[name], 9) for name in choice.convincing]
+        assert order == sorted(order, reverse=True)
+        assert choice.chosen == "c" or choice.chosen == choice.convincing[0]
+
+
+def test_the_consensus_errs_by_the_mean_error_less_the_ambiguity():
+    rng = np.random.default_rng(0)
+    answers = {name: rng.dirichlet(np.ones(3), size=50) for name in "abcd"}
+    voices = dict(zip("abcd", rng.dirichlet(np.ones(4)), strict=True))
+    truth = np.eye(3)[rng.integers(3, size=50)]
+    mean = consensus(answers, voices)
+    np.testing.assert_allclose(mean.sum(axis=1), 1, atol=1e-12)
+    error = {name: np.square(table - truth).sum() for name, table in answers.items()}
+    ambiguity = sum(voices[name] * np.square(answers[name] - mean).sum() for name in answers)
+    assert np.square(mean - truth).sum() == pytest.approx(sum(voices[m] * error[m] for m in answers) - ambiguity)
+    surprise = {name: -np.log((table * truth).sum(axis=1)).mean() for name, table in answers.items()}
+    assert -np.log((mean * truth).sum(axis=1)).mean() <= sum(voices[m] * surprise[m] for m in answers)
+
+
+def test_the_consensus_hears_only_voices_and_not_how_they_are_counted():
+    rng = np.random.default_rng(2)
+    answers = {name: rng.dirichlet(np.ones(3), size=8) for name in "abc"}
+    alone = consensus(answers, {"a": 0.0, "b": 1.0, "c": 0.0})
+    np.testing.assert_array_equal(alone, answers["b"])
+    np.testing.assert_allclose(
+        consensus(answers, {"a": 2, "b": 6}), consensus(answers, {"b": 0.75, "a": 0.25, "c": 0.0}), atol=1e-15
+    )
+    with pytest.raises(RequestError, match="answers of 'a'"):
+        consensus({"a": np.full((2, 2), 3.0)}, {"a": 1.0})
 
 
 def test_a_first_place_without_the_majority_falls_to_the_next_that_has_it():
