@@ -121,7 +121,7 @@ def classes(seed=0, count=2, sizes=(60, 80, 40)):
 def test_logistic_is_scikit_learns_on_the_augmented_features(count):
     X, y, tasks = classes(count=count)
     Z, _, asked = classes(seed=1)
-    model = CommonAndOwnLogistic(common=0.7, ratio=3.0 / 0.7, own_intercept=2.0).fit(X, y, tasks=tasks)
+    model = CommonAndOwnLogistic(common=0.7, ratio=3.0 / 0.7, own_intercept=2.0, center=0.0).fit(X, y, tasks=tasks)
     wide, wide_asked = (augmented(a, b, 3)[:, :-1] for a, b in ((X, tasks), (Z, asked)))
     peer = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(wide, y)
     np.testing.assert_allclose(model.predict_proba(Z, tasks=asked), peer.predict_proba(wide_asked), atol=2e-5)
@@ -143,10 +143,10 @@ def test_logistic_on_sparse_features_is_that_on_dense_ones(count):
 
 def test_logistic_limits_are_one_model_and_one_for_each():
     X, y, tasks = classes()
-    pooled = CommonAndOwnLogistic(common=2.0, ratio=1e8, own_intercept=1e8).fit(X, y, tasks=tasks)
+    pooled = CommonAndOwnLogistic(common=2.0, ratio=1e8, own_intercept=1e8, center=0.0).fit(X, y, tasks=tasks)
     expected = LogisticRegression(C=0.5, tol=1e-10).fit(X, y).predict_proba(X)
     np.testing.assert_allclose(pooled.predict_proba(X, tasks=tasks), expected, atol=1e-4)
-    single = CommonAndOwnLogistic(common=1e8, ratio=2e-8, own_intercept=1e-8).fit(X, y, tasks=tasks)
+    single = CommonAndOwnLogistic(common=1e8, ratio=2e-8, own_intercept=1e-8, center=0.0).fit(X, y, tasks=tasks)
     for task in range(3):
         mine = tasks == task
         expected = LogisticRegression(C=0.5, tol=1e-10).fit(X[mine], y[mine]).predict_proba(X[mine])
@@ -157,10 +157,36 @@ def test_logistic_weights_are_copies():
     X, y, tasks = classes()
     weight = np.random.default_rng(2).integers(0, 3, len(y))
     rows = np.repeat(np.arange(len(y)), weight)
-    fixed = CommonAndOwnLogistic(common=1.0, ratio=2.0, own_intercept=1.0)
+    fixed = CommonAndOwnLogistic(common=1.0, ratio=2.0, own_intercept=1.0, center=1.0)
     first = clone(fixed).fit(X, y, tasks=tasks, sample_weight=weight)
     second = clone(fixed).fit(X[rows], y[rows], tasks=tasks[rows])
     np.testing.assert_allclose(first.coef_, second.coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_logistic_centred_is_that_on_features_without_their_tasks_shrunk_mean(count):
+    X, y, tasks = classes(count=count)
+    X = X + 3.0 * np.arange(3)[tasks][:, None]
+    fixed = {"common": 0.7, "ratio": 3.0, "own_intercept": 2.0}
+    means = np.stack([X[tasks == task].sum(axis=0) / ((tasks == task).sum() + 20) for task in range(3)])
+    for features in (X, sparse.csr_matrix(X)):
+        model = CommonAndOwnLogistic(**fixed, center=0.5).fit(features, y, tasks=tasks)
+        moved = X - 0.5 * means[tasks]
+        by_hand = CommonAndOwnLogistic(**fixed, center=0.0).fit(moved, y, tasks=tasks)
+        np.testing.assert_allclose(model.coef_, by_hand.coef_, atol=1e-4)
+        np.testing.assert_allclose(
+            model.predict_proba(features, tasks=tasks), by_hand.predict_proba(moved, tasks=tasks), atol=1e-4
+        )
+        # A task that was never seen is centred by the mean of the others.
+        new = by_hand.predict_proba(X - 0.5 * means.mean(axis=0))
+        np.testing.assert_allclose(model.predict_proba(features), new, atol=1e-4)
+
+
+def test_centres_are_chosen_where_tasks_differ_along_a_direction_that_means_nothing():
+    X, _, tasks = classes()
+    labels = X[:, 0] > 0
+    moved = X + np.array([[8.0, 0, 0], [-8.0, 0, 0], [0, 0, 0]])[tasks]
+    assert CommonAndOwnLogistic().fit(moved, labels, tasks=tasks).strengths_["center"] == 1.0
 
 
 def test_both_beat_one_model_and_one_for_each_where_tasks_are_alike_but_not_the_same():
@@ -203,7 +229,12 @@ def test_bad_task_columns_are_refused(model):
 
 def test_bad_options_are_refused():
     X, y, tasks = table()
-    for model in (CommonAndOwnRidge(common=0), CommonAndOwnRidge(own=[]), CommonAndOwnLogistic(ratio=[-1.0])):
+    for model in (
+        CommonAndOwnRidge(common=0),
+        CommonAndOwnRidge(own=[]),
+        CommonAndOwnLogistic(ratio=[-1.0]),
+        CommonAndOwnLogistic(center=2.0),
+    ):
         with pytest.raises(RequestError):
             model.fit(X, y > 0, tasks=tasks)
     with pytest.raises(DataError, match="two classes or more"):

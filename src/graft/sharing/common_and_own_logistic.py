@@ -8,7 +8,7 @@ T + 1 times the columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -26,8 +26,11 @@ from graft.sharing.task_column import places_of, task_places
 COMMON = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RATIOS = (0.3, 1.0, 3.0, 10.0, 30.0, 1000.0)
 INTERCEPTS = (1.0, 10.0, 100.0, 1000.0)
+CENTERS = (0.0, 1.0)
+# So many examples at zero count with those of a task in its mean.
+_PRIOR_EXAMPLES = 20.0
 # Differences of held-out log-loss (nats) that are not worth another fit are far above what these leave.
-_NAMES = ("common", "ratio", "own_intercept")
+_NAMES = ("common", "ratio", "own_intercept", "center")
 _SEARCH_TOLERANCE = 3e-3
 _FINAL_TOLERANCE = 1e-6
 
@@ -38,10 +41,12 @@ class CommonAndOwnLogistic(BaseEstimator):
 
     .. math:: \sum_i w_i \log \bigl(1 + e^{-y_i f_i}\bigr) + \tfrac{\lambda_0}{2} \lVert w \rVert^2
         + \tfrac{r \lambda_0}{2} \sum_t \lVert v_t \rVert^2 + \tfrac{\lambda_b}{2} \sum_t b_t^2, \qquad
-        f_i = x_i^T (w + v_{t_i}) + b + b_{t_i}
+        f_i = (x_i - \alpha m_{t_i})^T (w + v_{t_i}) + b + b_{t_i}
 
-    is least; with more than two classes the first term is the cross-entropy of a softmax. Large r and λ_b are one model
-    for all tasks, a small r is one for each alone. The three are chosen by cross-validated log-loss, one after another
+    is least; with more than two classes the first term is the cross-entropy of a softmax. m is the mean of a task's
+    features, shrunk towards zero as if 20 examples stood there: without it (α = 0), the direction in which tasks differ
+    would count as evidence for a class. Large r and λ_b are one model for all tasks, a small r is one for each alone.
+    All four are chosen by cross-validated log-loss, one after another
     over their grids until none improves; the log-loss is taken at its best temperature, which `predict_proba` then
     uses: otherwise weak penalties would be favoured for being sure, not for being right.
 
@@ -53,6 +58,8 @@ class CommonAndOwnLogistic(BaseEstimator):
         r to choose from.
     own_intercept : float or sequence of float
         λ_b to choose from: how alike the tasks' proportions of classes are.
+    center : float or sequence of float
+        α to choose from, 0 to 1.
     folds : int
         Parts of each task that are left out in turn.
     random_state : int
@@ -66,11 +73,11 @@ class CommonAndOwnLogistic(BaseEstimator):
     coef_ : ndarray (T, d, outputs)
         w + v; outputs is 1 for two classes and K for more.
     intercept_ : ndarray (T, outputs)
-        b + b_t.
+        b + b_t - α m_t (w + v_t): the model is linear in the features as they are.
     common_coef_, common_intercept_ : ndarray (d, outputs), (outputs,)
-        w and b: what a task that was never seen is predicted with.
+        w, and b for the mean of all m: what a task that was never seen is predicted with.
     strengths_ : dict
-        The chosen λ₀, r and λ_b.
+        The chosen λ₀, r, λ_b and α.
     temperature_ : float
         What `predict_proba` divides the logits by; 1 where nothing was chosen.
     selection_ : list of dict
@@ -99,12 +106,14 @@ class CommonAndOwnLogistic(BaseEstimator):
         common: float | Sequence[float] = COMMON,
         ratio: float | Sequence[float] = RATIOS,
         own_intercept: float | Sequence[float] = INTERCEPTS,
+        center: float | Sequence[float] = CENTERS,
         folds: int = 5,
         random_state: int = 0,
     ) -> None:
         self.common = common
         self.ratio = ratio
         self.own_intercept = own_intercept
+        self.center = center
         self.folds = folds
         self.random_state = random_state
 
@@ -129,7 +138,7 @@ class CommonAndOwnLogistic(BaseEstimator):
         RequestError
             If an option is out of range.
         """
-        grids = [_grid(name, getattr(self, name)) for name in _NAMES]
+        grids = [_grid(name, getattr(self, name), most=1.0 if name == "center" else None) for name in _NAMES]
         folds = integer("folds", self.folds, low=2)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
         check_classification_targets(y)
@@ -146,7 +155,9 @@ class CommonAndOwnLogistic(BaseEstimator):
             dealt = _dealt(places, folds, integer("random_state", self.random_state, low=0))
             choice = _search(problem, grids, dealt)
         chosen, self.temperature_, self.selection_ = choice.strengths, choice.temperature, choice.tried
-        solved, _ = _solve(problem, problem.penalty(*chosen), problem.weight[:, None], choice.start, _FINAL_TOLERANCE)
+        problem = replace(problem, center=chosen[-1])
+        penalty = problem.penalty(*chosen[:-1])
+        solved, _ = _solve(problem, penalty, problem.weight[:, None], choice.start, _FINAL_TOLERANCE)
         parameters = solved[:, 0]
         self.strengths_ = dict(zip(_NAMES, chosen, strict=True))
         self.common_coef_, self.common_intercept_ = parameters[: X.shape[1]].copy(), parameters[X.shape[1]].copy()
@@ -154,7 +165,9 @@ class CommonAndOwnLogistic(BaseEstimator):
         self.intercept_ = np.stack([self.common_intercept_] * len(self.tasks_))
         for place, block in enumerate(problem.blocks):
             self.coef_[place, block.columns] += parameters[block.own]
-            self.intercept_[place] += parameters[block.own_intercept]
+            shift = problem.center * block.mean
+            self.intercept_[place] += parameters[block.own_intercept] - shift @ self.coef_[place, block.columns]
+            self.common_intercept_ -= shift @ self.common_coef_[block.columns] / len(self.tasks_)
         return self
 
     def decision_function(self, X: Any, tasks: Any = None) -> np.ndarray:
@@ -203,12 +216,13 @@ class CommonAndOwnLogistic(BaseEstimator):
 
 @dataclass(frozen=True)
 class _Block:
-    """The rows of one task, with the columns that occur in them, and where its own parameters stand."""
+    """The rows of one task, with the columns that occur in them, their shrunk mean, and where its parameters stand."""
 
     rows: np.ndarray
     columns: np.ndarray
     design: Any
     transposed: Any
+    mean: np.ndarray
     own: slice
     own_intercept: int
 
@@ -222,6 +236,7 @@ class _Problem:
     weight: np.ndarray
     features: int
     count: int
+    center: float = 0.0
 
     @staticmethod
     def of(X: Any, codes: np.ndarray, classes: int, weight: np.ndarray, places: np.ndarray, tasks: int) -> _Problem:
@@ -235,7 +250,9 @@ class _Problem:
                 part = part[:, columns].tocsr()
             own = slice(at, at + len(columns))
             transposed = part.T.tocsr() if sparse.issparse(part) else part.T
-            blocks.append(_Block(rows, columns, part, transposed, own, own.stop))
+            heavy = weight[rows]
+            mean = np.asarray(part.T @ heavy).ravel() / (heavy.sum() + _PRIOR_EXAMPLES)
+            blocks.append(_Block(rows, columns, part, transposed, mean, own, own.stop))
             at = own.stop + 1
         indicator = (codes == 1)[:, None] if classes == 2 else codes[:, None] == np.arange(classes)
         return _Problem(blocks, indicator.astype(np.float64), weight, X.shape[1], at)
@@ -255,11 +272,12 @@ class _Problem:
         for block in self.blocks:
             both = parameters[block.columns] + parameters[block.own]
             found[block.rows] = block.design @ both
+            found[block.rows] -= self.center * (block.mean @ both)
             found[block.rows] += parameters[self.features] + parameters[block.own_intercept]
         return found
 
     def pulled_back(self, slopes: np.ndarray, *, squares: bool = False) -> np.ndarray:
-        """Return the transposed map (p, m) of (n, m); with `squares`, that of the squared entries."""
+        """Return the transposed map (p, m) of (n, m); with `squares`, about that of the squared entries."""
         found = np.zeros((self.count, slopes.shape[1]))
         for block in self.blocks:
             own = slopes[block.rows]
@@ -267,6 +285,8 @@ class _Problem:
             if squares:
                 design = design.multiply(design).tocsr() if sparse.issparse(design) else np.square(design)
             found[block.own] = design @ own
+            if self.center and not squares:
+                found[block.own] -= self.center * np.outer(block.mean, own.sum(axis=0))
             found[block.own_intercept] = own.sum(axis=0)
             found[block.columns] += found[block.own]
             found[self.features] += found[block.own_intercept]
@@ -380,7 +400,7 @@ def _conjugate_gradients(
 
 @dataclass(frozen=True)
 class _Choice:
-    """λ₀, r and λ_b; the temperature; parameters to start from; all that was tried."""
+    """λ₀, r, λ_b and α; the temperature; parameters to start from; all that was tried."""
 
     strengths: list[float]
     temperature: float
@@ -389,7 +409,7 @@ class _Choice:
 
 
 def _search(problem: _Problem, grids: list[list[float]], fold: np.ndarray) -> _Choice:
-    """Return λ₀, r and λ_b of least cross-validated log-loss."""
+    """Return λ₀, r, λ_b and α of least cross-validated log-loss."""
     tried: dict[tuple[int, ...], tuple[float, float]] = {}
     training = problem.weight[:, None] * (fold[:, None] != np.arange(fold.max() + 1))
     start: np.ndarray | None = None
@@ -397,8 +417,9 @@ def _search(problem: _Problem, grids: list[list[float]], fold: np.ndarray) -> _C
     def error(at: tuple[int, ...]) -> float:
         nonlocal start
         if at not in tried:
-            penalty = problem.penalty(*(grid[place] for grid, place in zip(grids, at, strict=True)))
-            start, logits = _solve(problem, penalty, training, start, _SEARCH_TOLERANCE)
+            *penalties, center = (grid[place] for grid, place in zip(grids, at, strict=True))
+            centred = replace(problem, center=center)
+            start, logits = _solve(centred, centred.penalty(*penalties), training, start, _SEARCH_TOLERANCE)
             tried[at] = problem.calibrated(logits[np.arange(len(fold)), fold][:, None])
         return tried[at][0]
 
@@ -438,8 +459,10 @@ def _dealt(places: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def _grid(name: str, values: Any) -> list[float]:
+def _grid(name: str, values: Any, *, most: float | None = None) -> list[float]:
     listed = list(values) if isinstance(values, Sequence | np.ndarray) else [values]
     if not listed:
         raise RequestError(name, expected="a number, or some to choose from", found="none", remedy=f"Pass {name}=1.0.")
+    if most is not None:
+        return sorted({number(name, value, low=0, high=most) for value in listed})
     return sorted({number(name, value, low=0, open_low=True) for value in listed})

@@ -64,10 +64,11 @@ class Stack(BaseEstimator):
 
     def others(self, outputs: dict[str, np.ndarray], task: str) -> np.ndarray:
         """Return the standardised outputs (n, columns) of all tasks but one."""
-        return np.concatenate(
-            [(values - self.location_[name]) / self.scale_[name] for name, values in outputs.items() if name != task],
-            axis=1,
-        )
+        found = []
+        for name, logits in outputs.items():
+            if name != task:
+                found.append((_bounded(self.first[name], logits) - self.location_[name]) / self.scale_[name])
+        return np.concatenate(found, axis=1)
 
     def representations(self, features: Any) -> dict[str, Any]:
         """Return what the head of each task reads, for features (n, d) of new examples."""
