@@ -1,10 +1,10 @@
 """Reviews of 16 domains, favourable or not, beside one model for all and one for each; ``python -m bench.reviews``.
 
-Features: words and pairs of words that occur twice or more, weighted by TF-IDF, which is fitted on the training texts of
-the budget; or embeddings of the frozen network ``minilm``. 50, 200 or all training texts of each domain; five draws of the
-smaller budgets. The figure is the mean over domains of the accuracy on their 400 test texts, with the standard error of
-the gain over the draws. Strengths of "chosen" models are selected in the same way as those of the model with a common
-and an own part: by five folds on the training texts.
+Features: words and pairs of words that occur twice or more, weighted by TF-IDF, which is fitted on the budget's
+training texts; or embeddings of the frozen network ``minilm``. 50, 200 or all training texts of each domain; five draws
+of the smaller budgets. The figure is the mean over domains of the accuracy on their 400 test texts, with the standard
+error of the gain over the draws. Strengths of "chosen" models are selected in the same way as those of the model with a
+common and an own part: by five folds on the training texts.
 
 Words and the grid of strengths were settled on other draws with test accuracies in view, and that the tasks' means are
 taken from their features on texts of the training part: the draws below were not looked at before.
