@@ -32,7 +32,7 @@ class DWA(LossWeighting):
 
     References
     ----------
-    Liu, Johns and Davison (2019), End-to-End Multi-Task Learning with Attention, equation 7.
+    Liu, Johns and Davison (2019), End-to-End Multi-Task Learning with Attention.
     """
 
     additive: ClassVar[bool] = True
@@ -91,7 +91,7 @@ class GradNorm(LossWeighting):
     References
     ----------
     Chen, Badrinarayanan, Lee and Rabinovich (2018), GradNorm: Gradient Normalization for Adaptive Loss Balancing in
-    Deep Multitask Networks, equations 1 and 2.
+    Deep Multitask Networks.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradient_norms"})

@@ -21,7 +21,7 @@ class UncertaintyWeighting(SteadyWeighting):
         1 & \text{classification, } \ell_k \text{ a cross-entropy} \end{cases}
 
     At the optimum :math:`e^{s_k} = 2 c_k \ell_k`: the weights follow the inverse of the losses. (The paper writes a
-    sum over tasks, and for classification the approximation of its equation 10.)
+    sum over tasks, and for classification an approximation of the scaled softmax.)
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class UncertaintyWeighting(SteadyWeighting):
     References
     ----------
     Kendall, Gal and Cipolla (2018), Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
-    Semantics, equations 5, 7 and 10.
+    Semantics.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class IMTLL(SteadyWeighting):
 
     References
     ----------
-    Liu et al. (2021), Towards Impartial Multi-task Learning, equation 5.
+    Liu et al. (2021), Towards Impartial Multi-task Learning.
     """
 
     additive: ClassVar[bool] = True

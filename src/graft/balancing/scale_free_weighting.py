@@ -23,7 +23,7 @@ class GeometricMean(SteadyWeighting):
     References
     ----------
     Chennupati, Sistu, Yogamani and Rawashdeh (2019), MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss
-    Strategy for Multi-Task Learning, equation 2.
+    Strategy for Multi-Task Learning.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class STCH(LossWeighting):
 
     References
     ----------
-    Lin et al. (2024), Smooth Tchebycheff Scalarization for Multi-Objective Optimization, equation 6.
+    Lin et al. (2024), Smooth Tchebycheff Scalarization for Multi-Objective Optimization.
     """
 
     loss_sum: torch.Tensor

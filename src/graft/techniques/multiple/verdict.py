@@ -73,7 +73,7 @@ class MultiTaskVerdict:
 
     References
     ----------
-    Maninis, Radosavovic and Kokkinos (2019), Attentive Single-Tasking of Multiple Tasks, equation 4.
+    Maninis, Radosavovic and Kokkinos (2019), Attentive Single-Tasking of Multiple Tasks.
     """
 
     tasks: tuple[TaskGain, ...]
