@@ -59,7 +59,20 @@ def test_the_catalogue_states_what_is_true(name):
     assert load_backbone(name).weights_hash == backbone.weights_hash
 
 
+def test_an_offline_network_is_read_once_and_stays_as_it_was():
+    network = load_backbone("minilm")
+    before = state_hash(network.module.state_dict())
+    assert load_backbone("minilm") is network
+    assert load_backbone("minilm", layer=-2) is not network
+    network.with_output(layer=-1).embed(["a text"], store=False)
+    trunk = network.copy_module()
+    with torch.no_grad():
+        next(trunk.parameters()).add_(1)
+    assert state_hash(load_backbone("minilm").module.state_dict()) == before
+
+
 def test_other_weights_under_a_known_name_are_refused(monkeypatch):
+    load_backbone("efficientnet_lite0")  # also where the right ones are in memory
     forged = dataclasses.replace(OFFLINE["efficientnet_lite0"], sha256="0" * 64)
     monkeypatch.setitem(catalogue.OFFLINE, "efficientnet_lite0", forged)
     with pytest.raises(BackboneError, match="SHA-256 0000000000000000"):

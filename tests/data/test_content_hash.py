@@ -2,13 +2,15 @@
 
 import io
 import itertools
+import os
+import time
 
 import numpy as np
 import pytest
 import scipy.sparse
 from PIL import Image
 
-from graft.data import content_hash, image_bytes
+from graft.data import content, content_hash, image_bytes
 from graft.errors import DataError
 
 
@@ -24,6 +26,49 @@ def test_a_file_its_copy_and_its_bytes_are_the_same_and_an_edit_is_not(tmp_path)
     assert image_bytes(first) == first.read_bytes()
     second.write_bytes(first.read_bytes() + b"\0")
     assert content_hash(second) != digest
+
+
+def test_a_file_that_did_not_change_is_read_once_and_one_that_did_again(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"first")
+    opened = []
+    plain = open
+
+    def watched(name, *rest):
+        opened.append(name)
+        return plain(name, *rest)
+
+    monkeypatch.setattr("builtins.open", watched)
+    young = content_hash(path)
+    assert content_hash(path) == young
+    assert len(opened) == 2  # changed a moment ago: never remembered
+    monkeypatch.setattr(content, "_SETTLED", -1)
+    opened.clear()
+    assert content_hash(path) == content_hash(str(path)) == young
+    assert len(opened) == 1
+    times = path.stat()
+    time.sleep(0.02)
+    with plain(path, "r+b") as file:
+        file.write(b"other")  # as long as before, in the same place
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # and as old
+    assert path.stat().st_size == times.st_size
+    assert path.stat().st_mtime_ns == times.st_mtime_ns
+    assert content_hash(path) != young
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        content_hash(path)
+
+
+def test_a_full_memory_of_digests_starts_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "_SETTLED", -1)
+    monkeypatch.setattr(content, "_MOST_REMEMBERED", 3)
+    paths = [tmp_path / f"{number}.jpg" for number in range(8)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]))
+    digests = [content_hash(path) for path in paths]
+    assert len(set(digests)) == 8
+    assert [content_hash(path) for path in paths] == digests
+    assert len(content._remembered) <= 3
 
 
 def test_different_contents_never_share_a_digest():

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from graft import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask
 from graft._runtime import threads_per_operation
 from graft.backbones import FeatureStore, load_backbone
+from graft.backbones.weights import state_hash
 from graft.data import Domain
 from graft.heads import HEADS, AutoHead, LogisticPath, make_head
 from graft.techniques import kept_heads
@@ -292,10 +293,10 @@ def test_a_second_fit_of_a_technique_fits_nothing(tmp_path, no_fits, monkeypatch
 def test_fine_tuning_takes_its_start_from_the_store(tmp_path, no_fits):
     texts = [f"{kind} {number}" for number in range(10) for kind in ("red apple", "green car", "blue sea")]
     labels = ["fruit", "machine", "water"] * 10
-    backbone = load_backbone("minilm")
+    before = state_hash(load_backbone("minilm").module.state_dict())
 
     def fit() -> FineTuning:
-        model = FineTuning(backbone, train=1, epochs=1, batch_size=8, refit=False, store=tmp_path, random_state=0)
+        model = FineTuning("minilm", train=1, epochs=1, batch_size=8, refit=False, store=tmp_path, random_state=0)
         return model.fit(texts, labels)
 
     one = fit()
@@ -303,3 +304,4 @@ def test_fine_tuning_takes_its_start_from_the_store(tmp_path, no_fits):
     other = fit()
     assert one.predict(texts).tolist() == other.predict(texts).tolist()
     assert one.training_["served"] == other.training_["served"]
+    assert state_hash(load_backbone("minilm").module.state_dict()) == before  # shared with whoever loads it next

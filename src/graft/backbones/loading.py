@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graft import _runtime
 from graft._checks import did_you_mean
@@ -15,6 +16,9 @@ from graft.backbones.saved import backbone_of_run, is_run
 from graft.backbones.torchvision_repair import import_torchvision
 from graft.backbones.weights import WEIGHT_SUFFIXES, load_into, read_weights
 from graft.errors import BackboneError, RequestError
+
+if TYPE_CHECKING:
+    import torch
 
 _TIMM_FILES = ("config.json", "model.safetensors")
 _TEXT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "README.md", "*/config.json", "*/model.safetensors")
@@ -86,8 +90,12 @@ def load_backbone(
         backbone = name
     elif isinstance(name, str | Path):
         where = _runtime.device(device)
-        backbone = _resolve(str(name), pretrained, architecture, random_state)
-        backbone.module.to(where)  # made a moment ago, shared with nobody
+        if pretrained and name in OFFLINE:
+            OFFLINE[str(name)].verified_path()  # whatever is in memory already: another file is refused
+            backbone = _in_memory(OFFLINE[str(name)], where)
+        else:
+            backbone = _resolve(str(name), pretrained, architecture, random_state)
+            backbone.module.to(where)  # made a moment ago, shared with nobody
     else:
         raise RequestError(
             "backbone",
@@ -98,6 +106,14 @@ def load_backbone(
     if image_size is not None:
         backbone = _sized(backbone, image_size)
     return backbone if layer is None and pooling is None else backbone.with_output(layer=layer, pooling=pooling)
+
+
+@lru_cache(maxsize=2)
+def _in_memory(network: OfflineNetwork, where: torch.device) -> Backbone:
+    """Return the pretrained network, read once: nothing that a backbone is asked for changes it."""
+    backbone = _offline(network, True, 0)
+    backbone.module.to(where)
+    return backbone
 
 
 def _sized(backbone: Backbone, size: int | tuple[int, int]) -> Backbone:

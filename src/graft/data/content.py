@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ from graft.data.formats import is_image_name
 from graft.errors import DataError
 
 _CHUNK = 1 << 20  # bytes read at a time, so that a large file never lies in memory whole
+# A file that changed less than this many nanoseconds ago may change again without another time of change.
+_SETTLED = 2_000_000_000
+# How many digests of files this process remembers (about 30 MB), and what it remembers: see `_file_hash`.
+_MOST_REMEMBERED = 100_000
+_remembered: dict[tuple[str, int, int], tuple[tuple[int, int, int], bytes]] = {}
 
 
 def image_bytes(source: Any) -> bytes:
@@ -108,14 +114,36 @@ def content_hash(source: Any, *, modality: str | None = None) -> bytes:
         digest.update(array_bytes(source))
     elif isinstance(source, (str, os.PathLike)):
         try:
-            with open(source, "rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
+            return _file_hash(source, kind, digest)
         except (OSError, ValueError) as error:
             raise _unreadable(source, error) from error
     else:
         digest.update(image_bytes(source))
     return digest.digest()
+
+
+def _file_hash(source: Any, kind: str, digest: Any) -> bytes:
+    """Return the digest once it has been updated with a file's bytes.
+
+    A file whose place on the disk, size, and times of change (of its content, and of its entry, which programs cannot
+    set) are those of a file that was hashed before is not read again: folds, and fits one after another, ask for the
+    same files many times. A file that changed a moment ago is never remembered.
+    """
+    state = os.stat(source)
+    place, stamp = (kind, state.st_dev, state.st_ino), (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    known = _remembered.get(place)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    hashed_at = time.time_ns()
+    with open(source, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    found = digest.digest()
+    if state.st_ino and hashed_at - max(state.st_mtime_ns, state.st_ctime_ns) > _SETTLED:
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[place] = stamp, found
+    return found
 
 
 def _modality(source: Any) -> str:

@@ -66,7 +66,7 @@ class Technique(BaseEstimator, ABC):
     unlabelled_ : int
         How many training examples had no label and were left out.
     seconds_ : dict of str to float
-        Wall time of ``"features"``, ``"training"`` and ``"total"``.
+        Wall time of ``"features"``, ``"training"`` and ``"total"``; of what was in the store, the time to read it.
     validation_ : Evaluation or None
         How good the model is on examples that it was not fitted on; None where there were too few.
     training_ : dict or None
