@@ -1,6 +1,7 @@
 """The page: every section when its data is there, every figure as measured, nothing loaded, all escaped."""
 
 import dataclasses
+import html
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from graft import reports
+from graft.cli import main
 from graft.errors import GraftError, RunError
 from graft.evaluation.results import Results, read_results
 from graft.reports import contents, wording
@@ -22,7 +24,7 @@ HOSTILE = "</script><script>alert(1)</script>\"'&<img src=https://evil.example/x
 
 
 class Page(HTMLParser):
-    """Reads a page: sections by id, figures, attributes; checks that elements are closed in order."""
+    """Reads a page: sections by name, figures, attributes; checks that elements are closed in order."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -38,7 +40,7 @@ class Page(HTMLParser):
             return
         self.open.append((tag, attributes))
         if tag == "section":
-            self.sections[attributes["id"]] = []
+            self.sections.setdefault(attributes["data-part"], [])
         if tag == "data":
             self.data.append((self._section(), float(attributes["value"]) if "value" in attributes else None, ""))
 
@@ -59,7 +61,7 @@ class Page(HTMLParser):
             self.data[-1] = (section, value, text + data)
 
     def _section(self):
-        return next((attributes["id"] for tag, attributes in reversed(self.open) if tag == "section"), None)
+        return next((attributes["data-part"] for tag, attributes in reversed(self.open) if tag == "section"), None)
 
     def all(self, tag, class_=None):
         return [one for name, one in self.tags if name == tag and class_ in (None, *one.get("class", "").split())]
@@ -335,12 +337,12 @@ def test_colours_can_be_read_on_their_ground(colours):
 
 
 def test_it_is_written_whole_or_refused(made, tmp_path):
-    written = reports.write_html(made["tasks"], tmp_path / "deep" / "report")
+    written = reports.write_html(made["tasks"], folder=tmp_path / "deep" / "report")
     assert written.name == "report.html"
     assert [path.name for path in written.parent.iterdir()] == ["report.html"]
     (tmp_path / "taken").write_text("")
     with pytest.raises(GraftError, match="a folder that takes the report"):
-        reports.write_html(made["tasks"], tmp_path / "taken")
+        reports.write_html(made["tasks"], folder=tmp_path / "taken")
 
 
 def test_results_with_nothing_in_them_make_a_page():
@@ -380,6 +382,7 @@ def test_a_page_leaves_no_trace_in_matplotlib():
     code = """
 import sys, matplotlib
 from graft import reports
+from graft.cli import main
 from graft.evaluation.results import Results
 def settings():  # all but the backend: asking for that loads pyplot
     return {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
@@ -396,3 +399,26 @@ assert "matplotlib.pyplot" not in sys.modules
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_several_comparisons_are_one_page_with_their_verdicts_at_its_top(made, tmp_path, capsys):
+    everything = list(made.values())
+    text = reports.html(*everything)
+    page = Page(text)
+    ids = [one["id"] for _, one in page.tags if "id" in one]
+    assert len(ids) == len(set(ids)) >= len(everything)
+    for target in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
+        assert target in ids
+    assert len(page.all("main")) == 1
+    assert len(page.all("article")) == len(everything)
+    overview = text[: text.index("<main>")]
+    for one in everything:
+        assert html.escape(str(one.data.get("name") or "A comparison"), quote=False) in overview
+    folders = []
+    for place, one in enumerate(everything[:2]):
+        folders.append(str(tmp_path / str(place)))
+        one.write(folders[-1])
+    assert main(["report", *folders]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main(["report", *folders, "--out", str(tmp_path / "both"), "--json"]) == 0
+    assert (tmp_path / "both" / "report.html").read_text(encoding="utf-8") == reports.html(*everything[:2])

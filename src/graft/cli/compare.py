@@ -100,7 +100,7 @@ def compare(
             },
         ),
     )
-    page = write_html(found, out)
+    page = write_html(found, folder=out)
     if json:
         print_json({"report": out, **found.to_dict()})
         return

@@ -1,4 +1,4 @@
-"""``graft report``: render the report of a comparison again, without measuring anything."""
+"""``graft report``: render the report of comparisons again, without measuring anything."""
 
 from __future__ import annotations
 
@@ -9,22 +9,41 @@ import typer
 
 from graft.cli.options import Json
 from graft.cli.show import print_json
+from graft.errors import RequestError
 
 
 def report(
-    report: Annotated[str, typer.Argument(metavar="REPORT", help="The folder of a comparison, or its results.json.")],
+    report: Annotated[
+        list[str], typer.Argument(metavar="REPORT", help="The folder of a comparison, or its results.json; or several.")
+    ],
     *,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where report.html is written. Default: the folder of the comparison."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write report.html again from the results.json of a comparison, and show its figures. Nothing is measured."""
+    """Write report.html again from the results.json of a comparison, and show its figures. Nothing is measured.
+
+    Several comparisons become one page, their verdicts together at its top.
+    """
     from graft.evaluation.results import read_results
     from graft.reports import show, write_html
 
-    results = read_results(report)
-    place = Path(report)
-    written = write_html(results, place if place.is_dir() else place.parent)
+    if out is None and len(report) > 1:
+        raise RequestError(
+            "--out",
+            expected="a folder for the page of several comparisons",
+            found="none",
+            remedy="Pass --out FOLDER.",
+        )
+    everything = [read_results(one) for one in report]
+    place = Path(report[0] if out is None else out)
+    written = write_html(*everything, folder=place.parent if out is None and not place.is_dir() else place)
     if json:
         print_json({"report": str(written)})
         return
-    show(results, models=True)
-    print(f"\nReport: {written}")
+    for results in everything:
+        show(results, models=len(everything) == 1)
+        print()
+    print(f"Report: {written}")

@@ -7,7 +7,7 @@ from its ``results.json`` at any time::
     from graft.evaluation.results import read_results
 
     found = read_results("report/")
-    reports.write_html(found, "report/")      # report/report.html, one self-contained file
+    reports.write_html(found, folder="report/")   # report/report.html, one self-contained file
     reports.show(found)                       # the same figures in a terminal
     reports.learning_curves(found)            # a matplotlib Figure; a notebook shows it
 

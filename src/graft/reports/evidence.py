@@ -71,7 +71,7 @@ def learning(results: Results) -> Markup | None:
         score_table(results),
         element("h3", "What it costs with the most labels"),
         cost_table(results),
-        id="curves",
+        data_part="curves",
     )
 
 
@@ -128,7 +128,7 @@ def worth(results: Results) -> Markup | None:
         "section",
         element("h2", "What it is worth"),
         [_finding(results, one, place) for place, one in enumerate(results.verdict.findings)],
-        id="worth",
+        data_part="worth",
     )
 
 
@@ -249,7 +249,7 @@ def domains(results: Results) -> Markup | None:
             "source with its mean in the target. Methods that weigh examples move none.",
         ),
         element("div", found, class_="pair"),
-        id="domains",
+        data_part="domains",
     )
 
 
@@ -273,7 +273,7 @@ def tasks(results: Results) -> Markup | None:
             table(["task", "gain"], [[one["task"], gained(results, one)] for one in rows], name="gains of tasks"),
             class_="pair",
         ),
-        id="tasks",
+        data_part="tasks",
     )
 
 

@@ -29,7 +29,7 @@ def models(results: Results) -> Markup | None:
         element("h2", "Where it is right, and where it is wrong"),
         element("p", "One model of each technique, learnt from the most labels, on its test examples.", class_="quiet"),
         [_model(results, one, place) for place, one in enumerate(details)],
-        id="models",
+        data_part="models",
     )
 
 
@@ -79,7 +79,7 @@ def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
         _examples(detail["foreign"], "Least like the training data", "foreign", results),
         class_="model",
         open=place == 0,
-        id=f"model{place}",
+        data_part=f"model{place}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,22 +15,22 @@ from graft.reports.models import models
 from graft.reports.palette import style_sheet
 from graft.reports.record import every_cell, left_out, measured
 from graft.reports.soundness import check_sound
-from graft.reports.verdict import heading, verdict
+from graft.reports.verdict import heading, headline, title_of, verdict
 
 HTML_FILE = "report.html"
 # A browser that obeys it loads nothing at all, whatever a name or a text in the results may try.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def html(results: Results) -> str:
+def html(results: Results, *more: Results) -> str:
     """Return a report as one HTML document without scripts, that loads nothing.
 
     The same results give the same document.
 
     Parameters
     ----------
-    results : Results
-        Of a comparison.
+    results, *more : Results
+        Of a comparison. Several ones follow each other in one document, their verdicts together at its top.
 
     Raises
     ------
@@ -44,8 +45,10 @@ def html(results: Results) -> str:
     >>> "needs about 90 s" in reports.html(Results(command="graft compare photos/", cells=(cell,)))
     True
     """
-    check_sound(results)
-    title = f"Is transfer worth it: {results.data.get('name') or 'a comparison'}"
+    everything = (results, *more)
+    for one in everything:
+        check_sound(one)
+    title = f"Is transfer worth it: {', '.join(one.data.get('name') or 'a comparison' for one in everything)}"
     css = style_sheet() + files("graft.reports").joinpath("page.css").read_text(encoding="utf-8")
     head = element(
         "head",
@@ -56,18 +59,25 @@ def html(results: Results) -> str:
         element("title", title),
         element("style", Markup(css)),
     )
-    sections = (verdict, learning, worth, domains, tasks, models, left_out, measured, every_cell)
-    body = element("body", heading(results), element("main", [section(results) for section in sections]), _foot())
+    if more:
+        content: list[Markup] = [_overview(everything)]
+        articles = [
+            element("article", heading(one), _sections(one), id=f"comparison{n}") for n, one in enumerate(everything)
+        ]
+        content.append(element("main", articles))
+    else:
+        content = [heading(results), element("main", _sections(results))]
+    body = element("body", content, _foot())
     return joined([Markup("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), Markup("\n")])
 
 
-def write_html(results: Results, folder: str | os.PathLike[str]) -> Path:
+def write_html(results: Results, *more: Results, folder: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` into a folder, whole or not at all, and return its path.
 
     Parameters
     ----------
-    results : Results
-        Of a comparison.
+    results, *more : Results
+        Of a comparison, or of several ones.
     folder : path
         Made if it is not there.
 
@@ -78,7 +88,7 @@ def write_html(results: Results, folder: str | os.PathLike[str]) -> Path:
     GraftError
         If the disk does not take it.
     """
-    place, text = Path(folder), html(results)
+    place, text = Path(folder), html(results, *more)
     try:
         place.mkdir(parents=True, exist_ok=True)
         return write_whole(place / HTML_FILE, text)
@@ -89,6 +99,21 @@ def write_html(results: Results, folder: str | os.PathLike[str]) -> Path:
             found=error.strerror or str(error),
             remedy="Free some space or name another folder.",
         ) from error
+
+
+def _sections(results: Results) -> list[Markup | None]:
+    sections = (verdict, learning, worth, domains, tasks, models, left_out, measured, every_cell)
+    return [section(results) for section in sections]
+
+
+def _overview(everything: Sequence[Results]) -> Markup:
+    """Return the verdicts of several comparisons, each with a link to it."""
+    rows = []
+    for place, one in enumerate(everything):
+        sign, sentence = headline(one)
+        name = element("a", title_of(one), href=f"#comparison{place}")
+        rows.append(element("li", element("b", name), f" {sign} {sentence}"))
+    return element("header", element("h1", "Is transfer worth it?"), element("ul", rows, class_="overview"))
 
 
 def _foot() -> Markup:

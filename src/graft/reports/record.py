@@ -43,7 +43,7 @@ def left_out(results: Results) -> Markup | None:
         "section",
         element("h2", "What was left out"),
         table(["technique", "reason", "status", "labels", "seeds"], rows, name="left out", words=3),
-        id="left-out",
+        data_part="left-out",
     )
 
 
@@ -61,7 +61,7 @@ def measured(results: Results) -> Markup:
         _facts(_machine(results)),
         element("h3", "How to read it"),
         [element("p", one, class_="small") for one in _reading(results)],
-        id="measured",
+        data_part="measured",
     )
 
 
@@ -92,7 +92,7 @@ def every_cell(results: Results) -> Markup | None:
             element("summary", f"Every measured cell ({len(rows)})"),
             table(header, rows, name="cells"),
         ),
-        id="cells",
+        data_part="cells",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
@@ -28,19 +29,20 @@ def inline_svg(figure: Figure, *, name: str, description: str) -> Markup:
     """Return a figure as an ``<svg>`` element.
 
     Colours of the palette become variables (``var(--ink)``), so that the chart follows the page into the dark; the
-    font is the page's; ids begin with `name`, so that those of several charts do not clash; there is no date and no
-    random id in it: the same figure gives the same text.
+    font is the page's; ids begin with `name` and a digest of the chart, so that those of several charts do not clash;
+    there is no date and no random id in it: the same figure gives the same text.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         Drawn with the colours of the palette.
     name : str
-        Of the chart, unique in the page.
+        Of the chart.
     description : str
         What is to be seen, for those who do not see it.
     """
-    root = ElementTree.fromstring(_drawn(figure))
+    drawn = _drawn(figure)
+    root, name = ElementTree.fromstring(drawn), f"{name}-{hashlib.sha256(drawn).hexdigest()[:8]}"
     referenced: set[str] = set()
     for node in root.iter():
         node.tag = _local(node.tag)

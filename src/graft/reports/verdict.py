@@ -27,11 +27,15 @@ def headline(results: Results) -> tuple[str, str]:
     return sign, sentence.format(subject)
 
 
+def title_of(results: Results) -> str:
+    """Return what the comparison is called."""
+    target, name = results.data.get("target"), results.data.get("name") or "A comparison"
+    return f"{name}, adapted to {target['name']}" if target else name
+
+
 def heading(results: Results) -> Markup:
     """Return what the comparison is of."""
-    data, target = results.data, results.data.get("target")
-    name = data.get("name") or "A comparison"
-    title = f"{name}, adapted to {target['name']}" if target else name
+    data = results.data
     network = (results.settings.get("backbone") or {}).get("name")
     facts = []
     if data.get("examples") is not None:
@@ -42,7 +46,7 @@ def heading(results: Results) -> Markup:
         facts.append(f"network {network}")
     if results.created:
         facts.append(f"measured {moment(results.created)}")
-    return element("header", element("h1", title), element("div", " · ".join(facts), class_="small quiet"))
+    return element("header", element("h1", title_of(results)), element("div", " · ".join(facts), class_="small quiet"))
 
 
 def verdict(results: Results) -> Markup:
@@ -57,7 +61,7 @@ def verdict(results: Results) -> Markup:
         if results.verdict.figures
         else None,
         class_="verdict",
-        id="verdict",
+        data_part="verdict",
     )
 
 
