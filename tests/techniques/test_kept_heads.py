@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from graft import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask
 from graft._runtime import threads_per_operation
 from graft.backbones import FeatureStore, load_backbone
+from graft.backbones.store import features_only
 from graft.backbones.weights import state_hash
 from graft.data import Domain
 from graft.heads import HEADS, AutoHead, LogisticPath, make_head
@@ -205,6 +206,18 @@ def test_heads_that_take_no_time_are_not_kept(kept, monkeypatch):
     X, y = examples("classification")
     kept.fit(AutoHead(), X, y)
     assert not kept.store.entries()
+
+
+def test_a_store_of_features_alone_keeps_no_heads_and_reads_none(tmp_path):
+    X, y = examples("classification")
+    alone = features_only(tmp_path)
+    KeptHeads(alone, "net").fit(LogisticPath(), X, y)
+    assert not alone.entries()
+    kept = KeptHeads(FeatureStore(tmp_path), "net").fit(LogisticPath(), X, y)
+    head = LogisticPath()
+    assert KeptHeads(alone, "net").fit(head, X, y) is head
+    assert_same(kept, head)
+    assert features_only(False) is False
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: content[:-9] + b"\0" * 9, bytes])

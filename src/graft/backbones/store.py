@@ -64,6 +64,8 @@ class FeatureStore:
         Its folder; by default `default_root`.
     max_bytes : int
         Above this the least recently used features are removed.
+    keep_heads : bool
+        False: features alone. Every head is fitted, so that what fitting it takes can be measured.
 
     Examples
     --------
@@ -80,12 +82,18 @@ class FeatureStore:
            [1., 1.]], dtype=float32))
     """
 
-    def __init__(self, root: str | Path | None = None, *, max_bytes: int = DEFAULT_BOUND) -> None:
+    def __init__(
+        self, root: str | Path | None = None, *, max_bytes: int = DEFAULT_BOUND, keep_heads: bool = True
+    ) -> None:
         self.root = (default_root() if root is None else Path(root)).resolve()
         self.max_bytes = max_bytes
+        self.keep_heads = keep_heads
         self._base = self.root / "v1"
         self._open: dict[str, dict[str, Shard | None]] = {}
         self._silent = False
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.root)!r})"
 
     def read(self, space: Space, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Return which keys are held, and their features.
@@ -385,6 +393,12 @@ def open_store(store: Any) -> FeatureStore | None:
     if isinstance(store, FeatureStore):
         return store
     return FeatureStore(None if store is True else store)
+
+
+def features_only(store: Any) -> FeatureStore | bool:
+    """Return the store that an argument means, as one that keeps no heads; False where it means none."""
+    kept = open_store(store)
+    return False if kept is None else FeatureStore(kept.root, max_bytes=kept.max_bytes, keep_heads=False)
 
 
 def _find(keys: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -244,7 +244,8 @@ def infer_task(labels: Any, *, name: str = "", columns: Sequence[str] = ()) -> T
         subject,
         expected="one column, or a table of zeros and ones",
         found=f"a table of shape {array.shape} with other values",
-        remedy="Several different tasks at once are multi-task learning; else pick one column.",
+        remedy="Pass task='regression' for several numbers; several different tasks are multi-task learning; else pick "
+        "one column.",
     )
 
 

@@ -64,10 +64,11 @@ class KeptHeads:
         -------
         head
         """
-        key = None if self.store is None else head_key(head, features, targets, sample_weight, groups)
-        if self.store is None or key is None:
+        store = self.store if self.store is not None and self.store.keep_heads else None
+        key = None if store is None else head_key(head, features, targets, sample_weight, groups)
+        if store is None or key is None:
             return head.fit(features, targets, sample_weight=sample_weight, groups=groups)
-        content = self.store.head(key)
+        content = store.head(key)
         if content is not None:
             try:
                 return unpack(content, _classes())
@@ -76,7 +77,7 @@ class KeptHeads:
         started = time.perf_counter()
         fitted = head.fit(features, targets, sample_weight=sample_weight, groups=groups)
         if time.perf_counter() - started >= _WORTH_SECONDS:
-            self.store.keep_head(key, pack(fitted, {"network": self.network}))
+            store.keep_head(key, pack(fitted, {"network": self.network}))
         return fitted
 
 
