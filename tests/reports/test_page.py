@@ -261,6 +261,16 @@ def test_pictures_are_shown_with_what_they_are(made, pages):
     assert "charged twice" in " ".join(pages["texts"].sections["models"])
 
 
+def test_what_the_figures_say_is_said_once(made):
+    verdict = made["tasks"].verdict
+    text = f"It pays. {' '.join(one['text'] for one in verdict.figures)} So it is."
+    whole = dataclasses.replace(made["tasks"], verdict=dataclasses.replace(verdict, text=text))
+    words = " ".join(Page(reports.html(whole)).sections["verdict"])
+    assert "It pays. So it is." in words
+    for figure in verdict.figures:
+        assert words.count(figure["text"]) == 1
+
+
 def test_one_of_several_labels_is_there_or_not(made, pages):
     words = "".join(pages["labels"].sections["models"])
     for one in made["labels"].details[0]["wrong"]:

@@ -80,8 +80,8 @@ def log_ticks(axes: Axes, places: Sequence[float], words: Sequence[str], values:
     room = np.log(high * margin**2 / low)
     shown: list[tuple[float, str]] = []
     for place, word in sorted(zip(places, words, strict=True), reverse=True):
-        # About 26 characters of this size fit below the axis; a word needs its own half and its neighbour's.
-        if not shown or np.log(shown[-1][0] / place) / room > (len(word) + len(shown[-1][1]) + 3) / 2 / 26:
+        # About 36 characters of this size fit below the axis; a word needs its own half and its neighbour's.
+        if not shown or np.log(shown[-1][0] / place) / room > (len(word) + len(shown[-1][1]) + 2) / 2 / 36:
             shown.append((place, word))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks([place for place, _ in shown], [word for _, word in shown], parse_math=False)

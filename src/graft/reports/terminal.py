@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graft.evaluation.results import Results
 from graft.reports import contents
 from graft.reports.soundness import check_sound
-from graft.reports.verdict import headline
+from graft.reports.verdict import headline, paragraph
 from graft.reports.wording import (
     MINUS,
     UNKNOWN,
@@ -60,8 +60,8 @@ def show(results: Results, *, models: bool = False, console: Console | None = No
         console.width = min(console.width, _WIDEST)
     sign, sentence = headline(results)
     _title(console, f"{sign} {sentence}")
-    if results.verdict.text:
-        _say(console, results.verdict.text)
+    if paragraph(results):
+        _say(console, paragraph(results))
     _figures(console, results)
     _scores(console, results)
     _costs(console, results)

@@ -33,6 +33,14 @@ def title_of(results: Results) -> str:
     return f"{name}, adapted to {target['name']}" if target else name
 
 
+def paragraph(results: Results) -> str:
+    """Return the verdict without the sentences of its figures, which stand right below it."""
+    text = results.verdict.text
+    for figure in results.verdict.figures:
+        text = text.replace(figure.get("text") or "\0", "")
+    return " ".join(text.split())
+
+
 def heading(results: Results) -> Markup:
     """Return what the comparison is of."""
     data = results.data
@@ -56,7 +64,7 @@ def verdict(results: Results) -> Markup:
     return element(
         "section",
         element("h2", element("span", sign, class_=f"mark {kind}", aria_hidden="true"), " ", sentence),
-        element("p", results.verdict.text) if results.verdict.text else None,
+        element("p", paragraph(results)) if paragraph(results) else None,
         element("ul", [_tile(one) for one in results.verdict.figures], class_="figures")
         if results.verdict.figures
         else None,
