@@ -2,10 +2,12 @@
 
 import csv
 import json
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from graft.cli import main
 
@@ -120,6 +122,33 @@ def test_the_options_of_fine_tuning_reach_it(table, tmp_path, capsys):
     assert params["precision"] == "float32"
     assert params["learning_rate"] == "auto"
     assert facts["training"]["steps"] == round(2 * 19 / 8)  # 5 of the 24 are held out
+
+
+def test_ctrl_c_keeps_a_checkpoint_from_which_resume_ends_with_the_same_bits(table, tmp_path, capsys, monkeypatch):
+    from graft.techniques.objectives import Supervised
+
+    options = ["--label", "colour", "--train", "gradual", "--mixup", "0.2", "--parts", "2", "--batch-size", "8"]
+    fitted(table, tmp_path / "whole", capsys, *options)
+    plain, calls = Supervised.loss, []
+
+    def pressed(self, *given):
+        calls.append(1)
+        if len(calls) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, *given)
+
+    words = ["fit", str(table), "--image", "path", *SMALL, "--epochs", "2", *options, "--out", str(tmp_path / "cut")]
+    with monkeypatch.context() as patched:
+        patched.setattr(Supervised, "loss", pressed)
+        assert main(words) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert not (tmp_path / "cut").exists()
+    assert list((tmp_path / "cut.checkpoints").rglob("step-*"))
+    assert main([*words, "--resume"]) == 0
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(values, other[name]) for name, values in one.items())
+    assert not (tmp_path / "cut.checkpoints").exists()
 
 
 def test_every_further_option_of_the_recipe_reaches_it(table, tmp_path, capsys):

@@ -595,6 +595,23 @@ def test_pairs_stay_together_when_processes_share_a_batch(pictures, network):
         assert (counts >= 2).all(), classes
 
 
+def test_of_several_processes_the_main_ones_choice_is_served(pictures, network, monkeypatch):
+    from graft.training import Processes
+
+    told = []
+
+    def by_the_main_one(self, value):
+        told.append(value)
+        # Its digits differ a little from those that were found here, and so does what they speak for.
+        return {**value, "chosen": "0.5 fine-tuned"} if isinstance(value, dict) and "chosen" in value else value
+
+    monkeypatch.setattr(Processes, "told", by_the_main_one)
+    model = FineTuning(network, refit=False, **FEW).fit(*pictures)
+    assert model.training_["served"] == "0.5 fine-tuned"
+    assert sum(isinstance(value, dict) and "chosen" in value for value in told) == 1
+    assert sum(isinstance(value, dict) and "score" in value for value in told) == len(model.training_["evaluations"])
+
+
 def test_held_out_examples_take_no_part_unless_refitted(pictures, network):
     inputs, labels = pictures
     draw = np.random.default_rng(0)

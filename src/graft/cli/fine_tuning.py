@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -165,6 +168,17 @@ def refuse_training(given: Collection[str], technique: str) -> None:
             found=f"--technique {technique}",
             remedy="Leave the option out, or fine-tune on data of one domain.",
         )
+
+
+@contextmanager
+def resumable(checkpoints: str) -> Iterator[None]:
+    """Say how to go on where a training is interrupted that left checkpoints."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if Path(checkpoints).is_dir():
+            print(f"\nThe training stands in {checkpoints}: give the same command with --resume.", file=sys.stderr)
+        raise
 
 
 def number_or_word(option: str, text: str, *words: str) -> str | float:

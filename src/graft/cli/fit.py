@@ -52,6 +52,7 @@ from graft.cli.fine_tuning import (
     given_options,
     number_or_word,
     refuse_training,
+    resumable,
 )
 from graft.cli.multi_task import TECHNIQUE as MULTI_TASK
 from graft.cli.multi_task import Balancing, Kind, Protect, Sharing, Together, options_of, show, told
@@ -218,6 +219,7 @@ def fit(
             remedy="Leave --head out.",
         )
     check_destination(out)
+    checkpoints = f"{out.rstrip('/')}.checkpoints"
     modality, domain = read_data(data, image=image, text=text, labels=label, group=group)
     if domain.labels is None:
         raise DataError(
@@ -257,10 +259,11 @@ def fit(
             image_size=image_size if scratch else None,
             strict=strict,
             random_state=seed,
-            checkpoints=f"{out.rstrip('/')}.checkpoints",
+            checkpoints=checkpoints,
             **own,
         )
-        tasks.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
+        with resumable(checkpoints):
+            tasks.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
         if int(os.environ.get("RANK", "0")) > 0:
             return
         every: dict[str, Any] = {"validation": tasks.validation_}
@@ -296,17 +299,19 @@ def fit(
             pretrained=not scratch,
             image_size=image_size if scratch else None,
             views=views,
-            checkpoints=f"{out.rstrip('/')}.checkpoints",
+            checkpoints=checkpoints,
             **tuning,
             **common,
         )
-        model.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
+        with resumable(checkpoints):
+            model.fit(learning.inputs, learning.labels, groups=learning.groups, validation=splits["validation"])
     elif technique == TECHNIQUE:
-        kept: dict[str, Any] = {"checkpoints": f"{out.rstrip('/')}.checkpoints"} if method in NETWORK_METHODS else {}
+        kept: dict[str, Any] = {"checkpoints": checkpoints} if method in NETWORK_METHODS else {}
         if scratch:
             kept["image_size"] = image_size
         model = DomainAdaptation(start, head=head, method=method, budget=budget, views=views, **kept, **own, **common)
-        model.fit(learning.inputs, learning.labels, groups=learning.groups, target=there)
+        with resumable(checkpoints):
+            model.fit(learning.inputs, learning.labels, groups=learning.groups, target=there)
     else:
         model = FeatureExtraction(network, head=head, views=1 if views is None else views, **own, **common)
         model.fit(learning.inputs, learning.labels, groups=learning.groups)
