@@ -303,7 +303,8 @@ def assemble(plain: Any, tensors: Mapping[str, np.ndarray], classes: Mapping[str
                     "run",
                     expected=f"one of {', '.join(sorted(classes))}",
                     found=repr(kind),
-                    remedy="Install the version of Graft that wrote the run.",
+                    remedy=f"If {kind} is a class of your own, pass it: graft.load(run, classes=[{kind}]). Otherwise "
+                    "install the version of Graft that wrote the run.",
                 )
             estimator = classes[kind](**{key: part(item) for key, item in params.items()})
             for key, item in fitted.items():

@@ -70,6 +70,22 @@ def test_a_person_reads_which_method_and_why(folders, tmp_path, capsys):
     assert "Adapted by" in (tmp_path / "run" / "README.md").read_text()
 
 
+def test_a_person_reads_that_all_candidates_are_served_together(tmp_path, capsys):
+    draws = np.random.default_rng(0)
+    y = np.repeat(["ash", "elm", "oak"], 40)
+    X = draws.normal(size=(120, 4)) + np.repeat(np.eye(4)[:3] * 5, 40, axis=0)
+    np.savez(tmp_path / "here.npz", X=X, y=y)
+    np.savez(tmp_path / "there.npz", X=X * [1, 1.3, 0.8, 1] + [2, 0, -1, 1], y=y)
+    words = [tmp_path / "here.npz", "--target", tmp_path / "there.npz", "--out", tmp_path / "run"]
+    out = fitted(capsys, *words)
+    assert "Method: consensus." in out
+    assert "each heard by its standing" in " ".join(out.split())
+    assert max(len(line) for line in out.splitlines() if not line.startswith("Saved in")) <= 80
+    assert main(["evaluate", str(tmp_path / "run"), str(tmp_path / "there.npz"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] > 0.95
+    assert "consensus" in (tmp_path / "run" / "README.md").read_text()
+
+
 def test_some_labels_in_a_table_are_used(tmp_path, capsys):
     draws = np.random.default_rng(0)
     X = draws.normal(size=(60, 3)) + np.repeat([[0, 0, 0], [4, 0, 0]], 30, axis=0)

@@ -8,9 +8,9 @@ from sklearn.model_selection import cross_val_score
 
 import graft
 from graft import Domain, DomainAdaptation
-from graft.alignment import CORAL, TransferComponentAnalysis
+from graft.alignment import CORAL, Alignment, ManifoldRegularization, TransferComponentAnalysis
 from graft.data.samples import tickets
-from graft.errors import DataError, RequestError
+from graft.errors import DataError, RequestError, RunError
 from graft.techniques.adaptation.methods import FEATURE_METHODS, feature_method
 from graft.techniques.adaptation.tournament import CANDIDATES, tournament
 
@@ -99,6 +99,46 @@ def test_auto_adapts_where_it_helps_and_tells_why(auto, domains):
     assert copies == set(told["left_out"]) <= {"classifier", "maximum-likelihood"}
     assert set(told["candidates"]) == set(CANDIDATES["classification"]) - copies
     assert all(one["scores"] for one in told["candidates"].values())
+
+
+def test_the_consensus_is_one_classifier_and_is_saved(auto, domains, tmp_path):
+    *_, target, truth = domains
+    assert auto.adaptation_["method"] == "consensus"
+    assert isinstance(auto.head_.head, ManifoldRegularization)
+    told = auto.adaptation_["tournament"]
+    assert sum(one["voice"] for one in told["candidates"].values()) == pytest.approx(1)
+    again = graft.load(auto.save(tmp_path / "run"))
+    np.testing.assert_array_equal(again.predict_proba(target), auto.predict_proba(target))
+    np.testing.assert_array_equal(again.predict(target, reject=0.05), auto.predict(target, reject=0.05))
+    assert again.score(target, truth) == auto.score(target, truth)
+    assert again.adaptation_ == auto.adaptation_
+
+
+def test_the_consensus_hears_the_labels_that_the_target_has(domains):
+    X, y, target, truth = domains
+    # Every example of a far corner is called by a name that no candidate would guess from the others.
+    corner = np.argsort(target[:, 4])[:10]
+    known = np.full(len(target), None, dtype=object)
+    known[corner] = np.where(truth[corner] == "ash", "elm", "ash")
+    blind = DomainAdaptation().fit(X, y, target=Domain(target))
+    model = DomainAdaptation().fit(X, y, target=Domain(target, known))
+    columns = np.searchsorted(model.classes_, known[corner].astype(str))
+    told = model.predict_proba(target)[corner, columns]
+    assert (told > blind.predict_proba(target)[corner, columns]).all()
+
+
+def test_domains_that_were_each_standardised_are_adapted_with_a_warning():
+    draws = np.random.default_rng(0)
+    y = np.repeat(["ash", "elm"], 50)
+    X, there = (draws.normal(size=(100, 20)) + np.where(y == "ash", -2, 2)[:, None] * np.eye(20)[0] for _ in range(2))
+    here, there = ((table - table.mean(axis=0)) / table.std(axis=0) for table in (X, there))
+    model = DomainAdaptation(head="logistic").fit(here, y, target=Domain(there))
+    # What is above the mean in one half lies below it in the other: wrong more often than a coin.
+    assert model.adaptation_["shift"]["auc"]["high"] < 0.5
+    told = model.adaptation_["tournament"]
+    assert any("standardised by itself" in warning for warning in told["warnings"])
+    assert "coral" in told["candidates"]
+    assert model.score(there, y) > 0.9
 
 
 def test_auto_stays_with_the_source_where_there_is_no_shift():
@@ -321,6 +361,43 @@ def test_an_alignment_with_options_is_saved(domains, tmp_path):
     model = DomainAdaptation(method=CORAL(shrinkage=0.5)).fit(X, y, target=Domain(target))
     model.save(tmp_path / "run")
     assert graft.load(tmp_path / "run").method.shrinkage == 0.5
+
+
+class Doubling(Alignment):
+    """A user's own: twice the target is the source."""
+
+    @property
+    def _needs_labels(self):
+        return False
+
+    def _solve(self, pair):
+        self.middle_ = pair.source.mean(axis=0) - 2 * pair.target.mean(axis=0)
+        return pair.source.shape[1]
+
+    def _map_source(self, features):
+        return features
+
+    def _map_target(self, features):
+        return 2 * features + self.middle_
+
+
+def test_an_alignment_of_ones_own_is_loaded_when_its_class_is_given(domains, tmp_path):
+    X, y, target, truth = domains
+    model = DomainAdaptation(method=Doubling()).fit(X, y, target=Domain(target / 2))
+    assert model.score(target / 2, truth) > 0.9
+    run = model.save(tmp_path / "run")
+    with pytest.raises(RunError, match=r"classes=\[Doubling\]"):
+        graft.load(run)
+    again = graft.load(run, classes=[Doubling])
+    assert isinstance(again.method, Doubling)
+    np.testing.assert_array_equal(again.predict_proba(target / 2), model.predict_proba(target / 2))
+
+
+def test_a_class_of_ones_own_does_not_stand_for_one_of_grafts(domains, tmp_path):
+    X, y, target, _ = domains
+    run = DomainAdaptation(method=CORAL()).fit(X, y, target=Domain(target)).save(tmp_path / "run")
+    impostor = type("CORAL", (Doubling,), {})
+    assert type(graft.load(run, classes=[impostor]).method) is CORAL
 
 
 @pytest.mark.parametrize("method", ["meda", "centroids"])

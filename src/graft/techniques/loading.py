@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ _ALIGNMENTS = (
 )
 
 
-def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Any:
+def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None, classes: Iterable[type] = ()) -> Any:
     """Load a fitted model from the folder that `save` wrote.
 
     Parameters
@@ -52,6 +53,10 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
         The folder of the run.
     backbone : Backbone, optional
         The network, where the run was fitted on one of the user's own; by default it is obtained by its name.
+    classes : iterable of type
+        Estimators and losses of the user's own that the run holds, such as a subclass of `graft.alignment.Alignment`.
+        A run names them and keeps their parameters and fitted attributes, but no code: it is for the caller to say
+        which class a name stands for. None of them replaces one of Graft's.
 
     Returns
     -------
@@ -71,15 +76,15 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None) ->
     heads: list[type] = [head_class(name, task) for task, names in HEADS.items() for name in names]
     heads += [LinearClassifier, LinearMultiLabel, LinearRegressor, AdaptedHead, *_ALIGNMENTS]
     heads += [getattr(alignment, name) for name in alignment.ADAPTATION_LOSSES.values()]
-    classes = {kind.__name__: kind for kind in heads}
+    known_classes = {kind.__name__: kind for kind in (*classes, *heads)}
     try:
         if config["technique"] == MultiTask.technique:
-            several = MultiTask(**assemble(config["params"], run.tensors, classes))
-            return restore_tasks(several, run, classes, backbone=backbone)
+            several = MultiTask(**assemble(config["params"], run.tensors, known_classes))
+            return restore_tasks(several, run, known_classes, backbone=backbone)
         kind = TECHNIQUES[config["technique"]]
         task = config["task"]
-        params = assemble(config["params"], run.tensors, classes)
-        head = assemble(config["head"], run.tensors, classes)
+        params = assemble(config["params"], run.tensors, known_classes)
+        head = assemble(config["head"], run.tensors, known_classes)
     except (KeyError, TypeError) as error:
         raise RunError(
             str(run.folder),
