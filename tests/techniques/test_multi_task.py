@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -321,6 +322,19 @@ def test_stacked_heads_learn_from_what_others_say():
     true = np.sign(signal[200:])
     together, alone = model.predict(X[200:])[:, 1].astype(float), found.predict(X[200:])[:, 0]
     assert np.mean((together - true) ** 2) < 0.95 * np.mean((alone - true) ** 2)
+
+
+def test_sparse_features_are_stacked_too(tmp_path):
+    draws = np.random.default_rng(0)
+    X = np.where(draws.random((120, 12)) < 0.4, draws.normal(size=(120, 12)), 0).astype(np.float32)
+    signal = X[:, :6].sum(axis=1)
+    table = pd.DataFrame({"kind": np.where(signal > 0, "up", "down"), "value": np.sign(signal) + 0.001 * X[:, 7]})
+    table.loc[30:, "value"] = np.nan
+    thin = sparse.csr_matrix(X)
+    model = MultiTask(random_state=0, folds=1, compare=False).fit(thin, table)
+    assert "value" in model.parts_[0].middle.fused
+    assert np.corrcoef(model.predict(thin)[:, 1].astype(float), np.sign(signal))[0, 1] > 0.7
+    assert same(told(graft.load(model.save(tmp_path / "run")), thin), told(model, thin))
 
 
 @pytest.fixture(scope="module")
