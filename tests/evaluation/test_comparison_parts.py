@@ -16,7 +16,7 @@ from graft.data import Domain, Task
 from graft.errors import DataError, RequestError
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
 from graft.evaluation.comparison.candidates import candidates, chosen
-from graft.evaluation.comparison.curves import Curves
+from graft.evaluation.comparison.curves import Curves, interval, resampled_weights
 from graft.evaluation.comparison.deals import checked_budgets, deal, default_budgets, goals
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import calibration_bins
@@ -26,7 +26,6 @@ from graft.evaluation.comparison.measuring import Measured, aligned, score_value
 from graft.evaluation.comparison.memory import peak_memory, resident_mib
 from graft.evaluation.comparison.network_cost import NetworkCost, network_cost
 from graft.evaluation.comparison.raw_input import RawInput
-from graft.evaluation.comparison.resampling import interval, resampled_weights
 from graft.evaluation.comparison.schedule import measure_all
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.verdict import Wording, judge

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.comparison.curves import Curves, Drawn
-from graft.evaluation.comparison.resampling import RESAMPLES, interval
+from graft.evaluation.comparison.curves import RESAMPLES, Curves, Drawn, interval
 from graft.metrics import Estimate
 
 Budget = int | None
