@@ -16,7 +16,7 @@ import numpy as np
 from bench._real_data import caltech101, few_shot, write_results
 
 PIXELS, TRAIN, TEST = 64, 8, 8  # examples of each class
-DEPTHS = ("blocks.2", "blocks.3", "blocks.4", "blocks.5", None)
+DEPTHS = ("blocks.0", "blocks.1", "blocks.2", "blocks.4", None)
 NOISES = (0.1, 0.3, 0.6, 1.0)  # of each tensor's own standard deviation
 EPOCHS = 3
 
