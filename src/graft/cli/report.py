@@ -28,7 +28,7 @@ def report(
     Several comparisons become one page, their verdicts together at its top.
     """
     from graft.evaluation.results import read_results
-    from graft.reports import show, write_html
+    from graft.reports import show, show_headlines, write_html
 
     if out is None and len(report) > 1:
         raise RequestError(
@@ -43,7 +43,8 @@ def report(
     if json:
         print_json({"report": str(written)})
         return
-    for results in everything:
-        show(results, models=len(everything) == 1)
-        print()
-    print(f"Report: {written}")
+    if len(everything) == 1:
+        show(everything[0], models=True)
+    else:
+        show_headlines(everything)
+    print(f"\nReport: {written}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         task_gains,
     )
     from graft.reports.page import html, write_html
-    from graft.reports.terminal import show
+    from graft.reports.terminal import show, show_headlines
 
 _HOMES = {
     "calibration": "charts",
@@ -43,6 +43,7 @@ _HOMES = {
     "predictions": "charts",
     "score_against_seconds": "charts",
     "show": "terminal",
+    "show_headlines": "terminal",
     "task_gains": "charts",
     "write_html": "page",
 }
@@ -57,6 +58,7 @@ __all__ = [
     "predictions",
     "score_against_seconds",
     "show",
+    "show_headlines",
     "task_gains",
     "write_html",
 ]

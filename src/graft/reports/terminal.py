@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graft.evaluation.results import Results
 from graft.reports import contents
 from graft.reports.soundness import check_sound
-from graft.reports.verdict import headline, paragraph
+from graft.reports.verdict import headline, paragraph, title_of
 from graft.reports.wording import (
     MINUS,
     UNKNOWN,
@@ -52,12 +52,8 @@ def show(results: Results, *, models: bool = False, console: Console | None = No
     RunError
         If the results lack what is shown.
     """
-    from rich.console import Console
-
     check_sound(results)
-    if console is None:
-        console = Console(markup=False, highlight=False, emoji=False)
-        console.width = min(console.width, _WIDEST)
+    console = _console() if console is None else console
     sign, sentence = headline(results)
     _title(console, f"{sign} {sentence}")
     if paragraph(results):
@@ -75,6 +71,38 @@ def show(results: Results, *, models: bool = False, console: Console | None = No
     if detail is not None:
         _model(console, results, detail)
     _left_out(console, results)
+
+
+def show_headlines(everything: Sequence[Results], *, console: Console | None = None) -> None:
+    """Print the outcome of each of several comparisons.
+
+    Parameters
+    ----------
+    everything : sequence of Results
+        Of comparisons.
+    console : rich.console.Console, optional
+        Where to; by default standard output.
+
+    Raises
+    ------
+    RunError
+        If one of the results lacks what is shown.
+    """
+    console = _console() if console is None else console
+    rows = []
+    for one in everything:
+        check_sound(one)
+        sign, sentence = headline(one)
+        rows.append([title_of(one), f"{sign} {sentence}"])
+    _table(console, None, ["", ""], rows, words=(0, 1))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    console.width = min(console.width, _WIDEST)
+    return console
 
 
 def _figures(console: Console, results: Results) -> None:

@@ -17,6 +17,7 @@ QUESTIONS = {
     "adaptation": ("adapted", "unadapted", "Adapting to the target"),
     "sharing": ("together", "alone", "Learning the tasks together"),
 }
+_EQUAL = 1.05  # costs nearer than this are told as equal
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,10 @@ def _cost_figure(found: Mapping[str, Any], name: str, wording: Wording) -> dict[
     with_, without = (wording.titles[found[side]] for side in ("with", "without"))
     numbers = tuple(_seconds(one[side]) if name == "time" else _mebibytes(one[side]) for side in ("with", "without"))
     factor = one["factor"]
-    ratio = f"{_factor(factor)} times less" if factor >= 1 else f"{_factor(1 / factor)} times more"
+    if 1 / _EQUAL < factor < _EQUAL:
+        ratio = "as much"
+    else:
+        ratio = f"{_factor(factor)} times less" if factor >= 1 else f"{_factor(1 / factor)} times more"
     text = (
         f"With {wording.labels(one['budget'])}, {with_} takes {numbers[0]} and {without} {numbers[1]}: {ratio} {name}."
     )
