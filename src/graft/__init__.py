@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graft.backbones import Backbone, load_backbone
     from graft.data import Domain, Task, check, read_features, read_images, read_texts
-    from graft.evaluation import compare, rank_backbones
+    from graft.evaluation import advise, compare, rank_backbones
     from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, load
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ _HOMES = {
     "FineTuning": "graft.techniques",
     "MultiTask": "graft.techniques",
     "Task": "graft.data",
+    "advise": "graft.evaluation",
     "check": "graft.data",
     "compare": "graft.evaluation",
     "load": "graft.techniques",
@@ -43,6 +44,7 @@ __all__ = [
     "MultiTask",
     "Task",
     "__version__",
+    "advise",
     "check",
     "compare",
     "load",

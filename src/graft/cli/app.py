@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from graft.cli.advise import advise
 from graft.cli.check import check
 from graft.cli.compare import compare
 from graft.cli.embed import embed
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, predict, evaluate, embed, compare, rank, report, check, backbones, store):
+for command in (fit, predict, evaluate, embed, advise, compare, rank, report, check, backbones, store):
     app.command(cls=GroupedCommand)(command)
 
 # typer carries its own copy of click in some versions and depends on click in others.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from graft.cli.advise import SCRATCH, advice_for, fitting_lines, implied
 from graft.cli.domain_adaptation import (
     TECHNIQUE,
     Budget,
@@ -160,6 +161,7 @@ def fit(
 
     one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE, MULTI_TASK])
     technique = chosen_technique(technique, target, method)
+    asked = technique == "auto"
     tuning: dict[str, Any] = {
         **({} if train is None else {"train": int(train) if train.isdigit() else train}),
         "epochs": "auto" if epochs is None else epochs,
@@ -243,8 +245,40 @@ def fit(
         there, measuring = read_target(modality, target, image=image, text=text, group=group, labels=label)
     if measuring is not None:
         held_out["target"] = measuring
-    if technique == MULTI_TASK:
+    if technique != MULTI_TASK:
+        one_column = getattr(learning.labels, "ndim", 1) == 1 or learning.labels.shape[1] == 1
+        if task == "classification" or (
+            task == "auto" and one_column and infer_task(learning.labels).kind == "classification"
+        ):
+            for key, part in held_out.items():  # before the training, not after it
+                check_classes(
+                    class_order(learning.labels),
+                    part.labels,
+                    subject=f"labels of the {key}" + ("" if key == "target" else " split"),
+                )
+    advice, network = None, None
+    if asked and (technique := implied(modality, learning.labels, head=head, views=views, task=task)) == "auto":
+        network = network_for(modality, data, backbone, image_size=image_size)
+        advice = advice_for(
+            learning,
+            label,
+            target=None,
+            backbone=network,
+            task=task,
+            layer=layer,
+            pooling=pooling,
+            image_size=image_size,
+            epochs="auto",
+            budget=budget,
+            seed=seed,
+        )
+        technique, scratch = ("fine-tuning", True) if advice.fits == SCRATCH else (advice.fits, False)
+        if not json:
+            print("\n".join(fitting_lines(advice)))
+        protect = protect or advice.technique != MULTI_TASK  # a task that is better alone is served alone
+    if network is None:
         network = network_for(modality, data, backbone, image_size=image_size, pretrained=not scratch)
+    if technique == MULTI_TASK:
         start = network.name if scratch and network is not None else network
         columns = tuple(domain.tasks or label or ("label",))
         tasks = MultiTask(
@@ -271,18 +305,10 @@ def fit(
             every["test"] = tasks.evaluate(splits["test"].inputs, splits["test"].labels)
         run = tasks.save(out)
         if json:
-            print_json(told(tasks, str(run), every))
+            print_json({**told(tasks, str(run), every), "advice": None if advice is None else advice.to_dict()})
         else:
             show(tasks, str(run), learning.size - len(tasks.left_out_) - tasks.unlabelled_, every)
         return
-    if task == "classification" or (task == "auto" and infer_task(learning.labels).kind == "classification"):
-        for key, part in held_out.items():  # before the training, not after it
-            check_classes(
-                class_order(learning.labels),
-                part.labels,
-                subject=f"labels of the {key}" + ("" if key == "target" else " split"),
-            )
-    network = network_for(modality, data, backbone, image_size=image_size, pretrained=not scratch)
     common: dict[str, Any] = {
         "task": task,
         "label_names": domain.tasks or label,
@@ -325,7 +351,7 @@ def fit(
     cross_validated = domain.split("val") is None and model.training_ is None
     run = model.save(out)
     if json:
-        print_json(_summary(model, str(run), measured))
+        print_json({**_summary(model, str(run), measured), "advice": None if advice is None else advice.to_dict()})
     else:
         _print(model, str(run), learning.size - len(model.left_out_) - model.unlabelled_, measured, cross_validated)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 # Where each name is defined; a module stands for itself.
 _HOMES = {
+    "Advice": "advice.advice",
+    "AdvisedCandidate": "advice.advice",
     "MaximumEvidence": "transferability",
     "RankedBackbone": "ranking",
     "Ranking": "ranking",
     "Results": "results",
+    "advise": "advice.advising",
     "compare": "comparison.compare",
     "gbc": "transferability",
     "h_score": "transferability",
@@ -26,10 +29,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Advice",
+    "AdvisedCandidate",
     "MaximumEvidence",
     "RankedBackbone",
     "Ranking",
     "Results",
+    "advise",
     "compare",
     "gbc",
     "h_score",

@@ -1,0 +1,1 @@
+"""Which technique, and why: measured, predicted, and checked on held-out examples."""

@@ -1,0 +1,126 @@
+"""What a training takes on this machine: a step is measured, the number of steps is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from graft.backbones import Backbone, Views
+from graft.backbones.backbone import on_device
+from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
+from graft.techniques.network_training import number_of_steps
+from graft.techniques.settings import Settings
+from graft.training import Examples
+
+BATCH = 32
+# As `FineTuning` has them by default: the steps besides the epochs, evaluations of a training, what they look at.
+_LEAST_STEPS, _EVALUATIONS, _HELD_OUT = 150, 12, 0.2
+# Steps that are measured, after one that is not.
+_MEASURED = 2
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Seconds of the parts of a training.
+
+    Parameters
+    ----------
+    step : float
+        Of one step of 32 examples (fewer, where there are fewer).
+    forward : float
+        Of computing the features of as many.
+    epochs : float or "auto"
+        As in `FineTuning`.
+    """
+
+    step: float
+    forward: float
+    epochs: Any
+
+    def steps(self, examples: int, *, scratch: bool) -> int:
+        """Return how many steps a training on so many examples takes."""
+        factor = SCRATCH_FACTOR if scratch and self.epochs != "auto" else 1
+        settings = Settings(
+            pretrained=not scratch,
+            train="all",
+            epochs=self.epochs if self.epochs == "auto" else factor * self.epochs,
+            batch_size=BATCH,
+            learning_rate="auto",
+            layer_decay="auto",
+            weight_decay=0.0,
+            augment=0.0,
+            views=None,
+            batch_norm="auto",
+            precision="auto",
+            average=None,
+            seed=0,
+        )
+        batches = -(-examples // BATCH)
+        return number_of_steps(
+            settings, least_steps=_LEAST_STEPS, batches=batches, epoch_steps=max(1.0, examples / BATCH)
+        )
+
+    def fit(self, examples: int, *, scratch: bool, share: float = 1.0) -> float:
+        """Return the seconds of fitting: to four fifths, watching the last; then, where that chose it, to all.
+
+        `share` is the part of the steps that is taken.
+        """
+        held = round(_HELD_OUT * examples)
+        first, again = (self.steps(count, scratch=scratch) for count in (examples - held, examples))
+        evaluations = _EVALUATIONS * held / BATCH
+        return share * (first + again) * self.step + evaluations * self.forward
+
+    def longest(self, seconds: float, examples: int, *, scratch: bool) -> float:
+        """Return the part of the steps for which so many seconds are enough; 0 where not even watching fits."""
+        fixed = self.fit(examples, scratch=scratch, share=0.0)
+        whole = self.fit(examples, scratch=scratch) - fixed
+        return max(0.0, (seconds - fixed) / whole)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the seconds."""
+        return {"step": self.step, "forward": self.forward}
+
+
+def training_cost(
+    backbone: Backbone, inputs: Any, epochs: Any, *, clock: Callable[[], float] = time.monotonic
+) -> TrainingCost:
+    """Measure a step of training all layers of a network, and computing features, on some of the inputs.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network; a copy is trained.
+    inputs : sequence of n inputs
+        That can be read.
+    epochs : float or "auto"
+        Of the trainings whose cost is asked for.
+    clock : callable
+        Seconds now.
+    """
+    rows = np.arange(min(BATCH, len(inputs)))
+    examples = Examples(backbone, [inputs[row] for row in rows], torch.zeros(len(rows), 1), views=Views(seed=0))
+    trunk = backbone.copy_module().to(backbone.device).train()
+    optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.0)
+
+    def synchronized() -> float:
+        if backbone.device.type == "cuda":
+            torch.cuda.synchronize(backbone.device)
+        return clock()
+
+    taken = []
+    for number in range(1 + _MEASURED):
+        started = synchronized()
+        view = number + 1 if backbone.modality == "image" else 0
+        trunk(on_device(examples.batch(rows, view).inputs, backbone.device)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        taken.append(synchronized() - started)
+    started = synchronized()
+    with torch.no_grad():
+        trunk.eval()(on_device(examples.batch(rows).inputs, backbone.device))
+    return TrainingCost(min(taken[1:]), synchronized() - started, epochs)
