@@ -141,9 +141,12 @@ def implied(modality: str, labels: Any, *, head: str, views: int | None, task: s
     return "auto"
 
 
-def fitting_lines(advice: Advice) -> list[str]:
-    """Return a few lines that say what is fitted, and why."""
+def fitting_lines(advice: Advice | None) -> list[str]:
+    """Return a few lines that say what is fitted, and why; none where nothing was advised."""
     from textwrap import wrap
+
+    if advice is None:
+        return []
 
     first, fits = advice.candidates[0], advice.fits
     said = [f"Technique: {fits}." if fits == advice.technique else f"Advised: {advice.technique}; fitted: {fits}."]

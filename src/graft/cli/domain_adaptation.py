@@ -31,9 +31,16 @@ Method = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+# Where nothing else is said, seconds for trying: methods of adaptation, or techniques before a fit that takes seconds.
+METHODS_BUDGET, TECHNIQUES_BUDGET = 60.0, 10.0
 Budget = Annotated[
-    float,
-    typer.Option(metavar="S", min=0, help="With auto: seconds for trying methods.", rich_help_panel=_PANEL),
+    float | None,
+    typer.Option(
+        metavar="S",
+        min=0,
+        help="With auto: seconds for measuring and trying techniques (default 10) or, with --target, methods (60).",
+        show_default=False,
+    ),
 ]
 
 

@@ -9,7 +9,9 @@ import typer
 
 from graft.cli.advise import SCRATCH, advice_for, fitting_lines, implied
 from graft.cli.domain_adaptation import (
+    METHODS_BUDGET,
     TECHNIQUE,
+    TECHNIQUES_BUDGET,
     Budget,
     Method,
     Target,
@@ -106,7 +108,7 @@ def fit(
     image_size: ImageSize = None,
     target: Target = None,
     method: Method = "auto",
-    budget: Budget = 60.0,
+    budget: Budget = None,
     kind: Kind = None,
     sharing: Sharing = "auto",
     balancing: Balancing = "equal",
@@ -162,6 +164,7 @@ def fit(
     one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE, MULTI_TASK])
     technique = chosen_technique(technique, target, method)
     asked = technique == "auto"
+    budget = (METHODS_BUDGET if target else TECHNIQUES_BUDGET) if budget is None else budget
     tuning: dict[str, Any] = {
         **({} if train is None else {"train": int(train) if train.isdigit() else train}),
         "epochs": "auto" if epochs is None else epochs,
@@ -273,8 +276,6 @@ def fit(
             seed=seed,
         )
         technique, scratch = ("fine-tuning", True) if advice.fits == SCRATCH else (advice.fits, False)
-        if not json:
-            print("\n".join(fitting_lines(advice)))
         protect = protect or advice.technique != MULTI_TASK  # a task that is better alone is served alone
     if network is None:
         network = network_for(modality, data, backbone, image_size=image_size, pretrained=not scratch)
@@ -307,6 +308,7 @@ def fit(
         if json:
             print_json({**told(tasks, str(run), every), "advice": None if advice is None else advice.to_dict()})
         else:
+            print("".join(f"{line}\n" for line in fitting_lines(advice)), end="")
             show(tasks, str(run), learning.size - len(tasks.left_out_) - tasks.unlabelled_, every)
         return
     common: dict[str, Any] = {
@@ -353,6 +355,7 @@ def fit(
     if json:
         print_json({**_summary(model, str(run), measured), "advice": None if advice is None else advice.to_dict()})
     else:
+        print("".join(f"{line}\n" for line in fitting_lines(advice)), end="")
         _print(model, str(run), learning.size - len(model.left_out_) - model.unlabelled_, measured, cross_validated)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.backbones import Backbone
+from graft.backbones import Backbone, ModuleBackbone
 from graft.data import Domain, Task, missing
 from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH, TOGETHER, TUNED
 
@@ -82,7 +82,8 @@ class Question:
     @property
     def can_start_afresh(self) -> bool:
         """Whether the architecture can be made from random weights: a network of one's own has no name for that."""
-        return self.backbone is not None and not self.backbone.own_weights
+        own = self.backbone is None or self.backbone.own_weights or isinstance(self.backbone, ModuleBackbone)
+        return not own
 
     def column(self, place: int) -> np.ndarray:
         """Return the labels (n,) of one of several tasks."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from graft.data import Domain, split
-from graft.errors import DataError
+from graft.errors import DataError, GraftError
 from graft.evaluation.advice.budget import Budget
 from graft.evaluation.advice.forecast import Forecast
 from graft.evaluation.advice.models import rightness
@@ -126,7 +126,7 @@ def check(
     Returns
     -------
     Trial or None
-        None where the examples cannot be divided.
+        None where the examples cannot be divided, or a technique cannot be fitted to a part of them.
     """
     fold = _folds(question)
     if fold is None:
@@ -141,10 +141,13 @@ def check(
             break
         learnt, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         began = budget.clock()
-        for name in names:
-            started = budget.clock()
-            tables[name].append(measure(name, question, learnt, asked, share=share, epochs=epochs))
-            seconds[name] += budget.clock() - started
+        try:
+            for name in names:
+                started = budget.clock()
+                tables[name].append(measure(name, question, learnt, asked, share=share, epochs=epochs))
+                seconds[name] += budget.clock() - started
+        except GraftError:  # what cannot be fitted to four fifths of so few examples cannot be checked
+            return trial
         rows.append(asked)
         longest = max(longest, budget.clock() - began)
         both = [np.concatenate(tables[name]) for name in names]
