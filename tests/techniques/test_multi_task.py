@@ -112,6 +112,33 @@ def test_classes_labels_and_numbers_are_learnt_together(vectors, tmp_path):
     assert "| side | classification | 2 |" in (tmp_path / "run" / "README.md").read_text()
 
 
+def test_labels_written_as_booleans_are_predicted_as_booleans(vectors, tmp_path):
+    X, table = vectors
+    marks = [[None if np.isnan(cell) else bool(cell) for cell in row] for row in table[["round", "red"]].to_numpy()]
+    written = table.astype(object)
+    written[["round", "red"]] = np.array(marks, dtype=object)
+    model = MultiTask(tasks=MIXED, **QUICK).fit(X, written)
+    plain = MultiTask(tasks=MIXED, **QUICK).fit(X, table)
+    for one in (model, graft.load(model.save(tmp_path / "run"))):
+        found = one.predict(X)[:, 2:]
+        assert {type(cell) for cell in found.ravel()} == {bool}
+        assert found.astype(float).tolist() == plain.predict(X)[:, 2:].astype(float).tolist()
+        assert one.predictions(X)["shape"].labels.dtype == bool
+        right = one.evaluate(X, written)["shape"].metrics["accuracy"].value
+        assert right == plain.evaluate(X, table)["shape"].metrics["accuracy"].value
+
+
+def test_a_class_that_no_head_has_seen_has_probability_zero(vectors):
+    X, table = vectors
+    stated = Task("side", "classification", ("left", "middle", "right"))
+    model = MultiTask(tasks=[stated], sharing="stacked", compare=False, store=False).fit(X, table)
+    shares = model.predict_proba(X)["side"]
+    assert shares.shape == (COUNT, 3)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert not shares[:, 1].any()
+    assert model.evaluate(X, table)["side"].metrics["accuracy"].value > 0.7
+
+
 def test_numbers_alone_are_predicted_as_floats(vectors):
     X, table = vectors
     model = MultiTask(**QUICK).fit(X, table[["height"]].assign(depth=X[:, 2] * 3.3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,28 +155,24 @@ def show_evaluations(found: Mapping[str, Any], examples: int, *, json: bool) -> 
 
 def write_predictions(path: Path, domain: Domain, model: Any, *, json: bool) -> None:
     """Predict every task of every input, write the table whole or not at all, and say so."""
+    from graft.persistence import whole_file
+
     found = model.predictions(domain.inputs)
     first = next(iter(found.values()))
     place = {int(row): index for index, row in enumerate(first.rows)}
     errors = {row: reason for row, _, reason in first.failures}
     modality = model.parts_[0].backbone.modality
     header = [title for task in model.tasks_ for title in _titles(task, found[task.name])]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["row", "input", *header, "error"])
-            for row in range(domain.size):
-                name = "" if modality == "features" else input_cell(domain.inputs[row])
-                if (index := place.get(row)) is None:
-                    table.writerow([row, name, *[""] * len(header), errors[row]])
-                    continue
-                cells = [cell for task in model.tasks_ for cell in _cells(task, found[task.name], index)]
-                table.writerow([row, name, *cells, ""])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["row", "input", *header, "error"])
+        for row in range(domain.size):
+            name = "" if modality == "features" else input_cell(domain.inputs[row])
+            if (index := place.get(row)) is None:
+                table.writerow([row, name, *[""] * len(header), errors[row]])
+                continue
+            cells = [cell for task in model.tasks_ for cell in _cells(task, found[task.name], index)]
+            table.writerow([row, name, *cells, ""])
     if json:
         unreadable = [{"row": row, "input": name, "reason": reason} for row, name, reason in first.failures]
         print_json({"predictions": str(path), "examples": len(first.rows), "unreadable": unreadable})

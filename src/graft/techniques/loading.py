@@ -11,7 +11,6 @@ import numpy as np
 from graft import alignment
 from graft.backbones import Backbone
 from graft.backbones.saved import backbone_of_run
-from graft.data import Task
 from graft.errors import RunError
 from graft.heads import HEADS, LinearClassifier, LinearMultiLabel, LinearRegressor, head_class
 from graft.metrics import Evaluation
@@ -22,7 +21,7 @@ from graft.techniques.feature_extraction import FeatureExtraction
 from graft.techniques.fine_tuning import FineTuning
 from graft.techniques.multi_task import MultiTask
 from graft.techniques.multiple.saving import restore_tasks
-from graft.techniques.saving import plain
+from graft.techniques.saving import plain, task_of
 from graft.techniques.technique import Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
@@ -103,7 +102,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None, cl
         )
     model = kind(**params)
     model.backbone_, model.head_ = network, head
-    model.task_ = Task(task["name"], task["kind"], tuple(task["classes"]), boolean=task.get("boolean", False))
+    model.task_ = task_of(task)
     model.left_out_ = tuple((row, name, reason) for row, name, reason in config["left_out"])
     model.unlabelled_, model.seconds_ = config["unlabelled"], config["seconds"]
     model.training_, model.adaptation_ = config.get("training"), config.get("adaptation")

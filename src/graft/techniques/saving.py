@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.backbones.saved import backbone_facts, backbone_tensors
+from graft.data import Task
 from graft.persistence import dismantle, write_run
 from graft.techniques.card import model_card
 from graft.techniques.curve import curve_files
@@ -27,18 +29,13 @@ TRAINING_ROWS = frozenset({"out_of_fold_"})
 
 def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
     """Write a fitted technique; see `Technique.save`."""
-    backbone, task = model.backbone_, model.task_
+    backbone = model.backbone_
     tensors = backbone_tensors(backbone)
     config = {
         "technique": model.technique,
         "params": dismantle(params_of(model, model.backbone_), "params", tensors, leave_out=TRAINING_ROWS),
         "backbone": backbone_facts(backbone),
-        "task": {
-            "name": task.name,
-            "kind": task.kind,
-            "classes": [plain(label) for label in task.classes],
-            "boolean": task.boolean,
-        },
+        "task": task_facts(model.task_),
         "head": dismantle(model.head_, "head", tensors, leave_out=TRAINING_ROWS),
         "left_out": [list(failure) for failure in model.left_out_],
         "unlabelled": model.unlabelled_,
@@ -50,6 +47,21 @@ def save(model: Technique, folder: str | os.PathLike[str]) -> Path:
     }
     pages = {} if model.training_ is None else curve_files(model.training_)
     return write_run(folder, config=config, tensors=tensors, card=model_card(config), pages=pages)
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """Return a task as plain values."""
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "classes": [plain(label) for label in task.classes],
+        "boolean": task.boolean,
+    }
+
+
+def task_of(plain: Mapping[str, Any]) -> Task:
+    """Return the task of which `task_facts` made `plain`."""
+    return Task(plain["name"], plain["kind"], tuple(plain["classes"]), boolean=plain.get("boolean", False))
 
 
 def params_of(model: BaseEstimator, backbone: Backbone) -> dict[str, Any]:

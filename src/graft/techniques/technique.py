@@ -117,7 +117,7 @@ class Technique(BaseEstimator, ABC):
         """
         features = self._features(X, strict=True).features
         answers = self.head_.predict(features) if reject is None else self.head_.predict(features, reject=reject)
-        return self._as_written(answers)
+        return as_written(self.task_, answers)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return calibrated probabilities of shape (n, K), columns in the order of ``classes_``.
@@ -138,7 +138,7 @@ class Technique(BaseEstimator, ABC):
     def predictions(self, X: Any) -> Predictions:
         """Predict what can be read, with probabilities and out-of-distribution scores, and list what cannot."""
         embedding = self._features(X, strict=False)
-        labels, probabilities, foreign = self._as_written(self.head_.predict(embedding.features)), None, None
+        labels, probabilities, foreign = as_written(self.task_, self.head_.predict(embedding.features)), None, None
         if self.task_.kind != "regression":
             probabilities = self.head_.predict_proba(embedding.features)
             foreign = self.head_.ood_score(embedding.features)
@@ -263,16 +263,6 @@ class Technique(BaseEstimator, ABC):
             )
         return embedding
 
-    def _as_written(self, answers: np.ndarray) -> np.ndarray:
-        """Return predictions as the user writes labels: True and False where the table was of these, None as it is."""
-        if not self.task_.boolean:
-            return answers
-        if answers.dtype != object:
-            return answers.astype(bool)
-        written = (answers == 1).astype(object)
-        written[missing(answers)] = None
-        return written
-
     def _require_fitted(self) -> None:
         if "head_" not in vars(self):
             raise NotFittedError(
@@ -328,6 +318,17 @@ def evaluate(task: Task, labels: Any, predicted: Any, probabilities: Any, *, gro
     )
 
 
+def as_written(task: Task, answers: np.ndarray) -> np.ndarray:
+    """Return predictions as the user writes labels: True and False where the table was of these, None as it is."""
+    if not task.boolean:
+        return answers
+    if answers.dtype != object:
+        return answers.astype(bool)
+    written = (answers == 1).astype(object)
+    written[missing(answers)] = None
+    return written
+
+
 def task_labels(task: Task, y: Any, *, columns: Sequence[Any] = ()) -> np.ndarray:
     """Return labels as an array; the named columns of a multi-label table in the order of the task.
 
@@ -352,6 +353,17 @@ def task_labels(task: Task, y: Any, *, columns: Sequence[Any] = ()) -> np.ndarra
             remedy="Pass a table with a column for each label, empty where nobody knows.",
         )
     return labels
+
+
+def class_columns(probabilities: np.ndarray, known: Any, classes: Sequence[Any]) -> np.ndarray:
+    """Return probabilities (n, classes) of a head that knows some of the classes: 0 for one that it has never seen."""
+    seen = list(known)
+    if seen == list(classes):
+        return probabilities
+    place = {value: column for column, value in enumerate(classes)}
+    whole = np.zeros((len(probabilities), len(classes)), probabilities.dtype)
+    whole[:, [place[value] for value in seen]] = probabilities
+    return whole
 
 
 def require_one_each(subject: str, values: Any, total: int) -> None:

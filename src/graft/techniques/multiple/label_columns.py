@@ -10,6 +10,7 @@ import numpy as np
 
 from graft._checks import did_you_mean, one_of
 from graft.data import Task, check_classes, infer_task, label_array, missing, require_trainable
+from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError
 from graft.techniques.technique import label_table
 
@@ -187,7 +188,9 @@ def _column(name: str, kind: Any, table: np.ndarray, named: tuple[str, ...]) -> 
         several, kind = [str(one) for one in kind], "multilabel"
     if several:
         labels = label_array(np.stack([table[:, _place(one, named)] for one in several], axis=1).tolist())
-        task = kind if isinstance(kind, Task) else Task(name, "multilabel", tuple(several))
+        task = kind
+        if not isinstance(kind, Task):
+            task = Task(name, "multilabel", tuple(several), boolean=written_as_booleans(labels))
     else:
         labels = label_array(table[:, _place(name, named)].tolist(), subject=f"labels {name!r}")
         task = kind if isinstance(kind, Task) else _task(name, one_of(f"tasks[{name!r}]", kind, _KINDS), labels)

@@ -12,7 +12,6 @@ import torch
 
 from graft.backbones import Backbone
 from graft.backbones.saved import backbone_facts, backbone_of_run, backbone_tensors
-from graft.data import Task
 from graft.metrics import Evaluation
 from graft.persistence import Run, assemble, dismantle, write_run
 from graft.techniques.card import multi_task_card
@@ -20,7 +19,7 @@ from graft.techniques.multiple.joint_head import Middle
 from graft.techniques.multiple.part import Part
 from graft.techniques.multiple.stack import Stack
 from graft.techniques.multiple.verdict import MultiTaskVerdict
-from graft.techniques.saving import TRAINING_ROWS, params_of, plain, versions
+from graft.techniques.saving import TRAINING_ROWS, params_of, task_facts, task_of, versions
 
 if TYPE_CHECKING:
     from graft.techniques.multi_task import MultiTask
@@ -36,7 +35,7 @@ def save_tasks(model: MultiTask, folder: str | os.PathLike[str]) -> Path:
         "technique": model.technique,
         "params": dismantle(params, "params", tensors),
         "backbone": backbone_facts(model.parts_[0].backbone),
-        "tasks": [_task(task) for task in model.tasks_],
+        "tasks": [task_facts(task) for task in model.tasks_],
         "parts": parts,
         "groups": [list(group) for group in model.groups_],
         "affinity": None if model.affinity_ is None else np.asarray(model.affinity_).tolist(),
@@ -80,7 +79,7 @@ def restore_tasks(model: MultiTask, run: Run, classes: Mapping[str, type], *, ba
             middle.eval()
         parts.append(Part(network, middle, heads))
     model.parts_ = tuple(parts)
-    model.tasks_ = tuple(Task(one["name"], one["kind"], tuple(one["classes"])) for one in config["tasks"])
+    model.tasks_ = tuple(task_of(one) for one in config["tasks"])
     model.groups_ = tuple(tuple(group) for group in config["groups"])
     model.affinity_ = None if config["affinity"] is None else np.array(config["affinity"])
     model.left_out_ = tuple((row, name, reason) for row, name, reason in config["left_out"])
@@ -116,7 +115,3 @@ def _part(part: Part, place: int, tensors: dict[str, np.ndarray]) -> dict[str, A
 def _prefix(place: int) -> str:
     """Return what the names of a part's tensors begin with; the first one's network is where every run has it."""
     return f"part{place}." if place else ""
-
-
-def _task(task: Task) -> dict[str, Any]:
-    return {"name": task.name, "kind": task.kind, "classes": [plain(label) for label in task.classes]}

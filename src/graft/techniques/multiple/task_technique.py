@@ -23,7 +23,15 @@ from graft.techniques.multiple.part import Part, representations
 from graft.techniques.multiple.saving import save_tasks
 from graft.techniques.multiple.stack import Stack
 from graft.techniques.multiple.verdict import MultiTaskVerdict
-from graft.techniques.technique import Failure, Predictions, evaluate, held_out_evaluation, require_one_each
+from graft.techniques.technique import (
+    Failure,
+    Predictions,
+    as_written,
+    class_columns,
+    evaluate,
+    held_out_evaluation,
+    require_one_each,
+)
 
 
 class TaskTechnique(BaseEstimator, ABC):
@@ -96,7 +104,7 @@ class TaskTechnique(BaseEstimator, ABC):
         found = []
         for task, (head, features, _) in self._read_by_heads(X, strict=True).items():
             rejecting = {} if reject is None or self._task(task).kind == "regression" else {"reject": reject}
-            labels = np.asarray(head.predict(features, **rejecting))
+            labels = as_written(self._task(task), np.asarray(head.predict(features, **rejecting)))
             found.append(labels.reshape(len(labels), -1))
         if all(task.kind == "regression" for task in self.tasks_):
             return np.concatenate(found, axis=1)
@@ -106,7 +114,7 @@ class TaskTechnique(BaseEstimator, ABC):
         """Return calibrated probabilities (n, classes) of every task that is no regression, by its name."""
         read = self._read_by_heads(X, strict=True)
         return {
-            name: head.predict_proba(features)
+            name: self._probabilities(name, head, features)
             for name, (head, features, _) in read.items()
             if self._task(name).kind != "regression"
         }
@@ -118,8 +126,8 @@ class TaskTechnique(BaseEstimator, ABC):
             number = self._task(name).kind == "regression"
             found[name] = Predictions(
                 embedding.rows,
-                head.predict(features),
-                None if number else head.predict_proba(features),
+                as_written(self._task(name), head.predict(features)),
+                None if number else self._probabilities(name, head, features),
                 None if number else head.ood_score(features),
                 embedding.failures,
             )
@@ -304,6 +312,11 @@ class TaskTechnique(BaseEstimator, ABC):
                 found=str(width),
                 remedy="Pass the same columns.",
             )
+
+    def _probabilities(self, name: str, head: Any, features: Any) -> np.ndarray:
+        """Return a column for each class of a task (n, classes), also for one that its head was given no example of."""
+        task, found = self._task(name), head.predict_proba(features)
+        return class_columns(found, head.classes_.tolist(), task.classes) if task.kind == "classification" else found
 
     def _task(self, name: str) -> Task:
         return next(task for task in self.tasks_ if task.name == name)
