@@ -74,12 +74,14 @@ class UnreadableInputsError(DataError):
         self.failures = tuple(failures)
         shown = "; ".join(f"{name} ({reason})" for _, name, reason in self.failures[:3])
         more = f"; and {len(self.failures) - 3} more" if len(self.failures) > 3 else ""
+        mend = "Mend or remove them (`graft check` lists every one)"
+        without = ", or leave them out: strict=False in Python, no --strict on the command line."
         super().__init__(
             "inputs",
             expected=f"{total} readable inputs",
             found=f"{len(self.failures)} unreadable: {shown}{more}",
-            remedy="Mend or remove them (`graft check` lists every one), or leave them out: strict=False in Python, "
-            "no --strict on the command line.",
+            # Without any of them nothing would be left.
+            remedy=mend + (without if len(self.failures) < total else "."),
         )
 
 
