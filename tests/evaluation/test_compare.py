@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from graft.data import Domain
 from graft.errors import DataError, RequestError
 from graft.evaluation import read_results
 from graft.evaluation.comparison import compare as comparing
+from graft.evaluation.comparison.evidence import no_evidence
 from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.results import Cell
 from graft.metrics import Estimate
@@ -55,7 +57,8 @@ def made_up(setup, job, meter):
     score = Estimate(float(values.mean()), float("nan"), float("nan"))
     seconds = {"data": 0.0, "features": 0.0, "training": 1.0, "total": 1.0}
     cell = Cell(job.candidate.name, job.budget, job.deal.seed, len(job.rows), score=score, seconds=seconds)
-    return Measured(cell, rows, values, {}, 1.0, {"technique": cell.technique})
+    which = {name: getattr(cell, name) for name in ("technique", "budget", "seed", "n_train")}
+    return Measured(cell, rows, values, {}, 1.0, {**no_evidence(len(rows)), **which})
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,18 @@ def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
     assert graft.compare(X, other, backbone=network(), out=report, **FULL).settings["resumed_cells"] == 0
 
 
+def test_a_continued_comparison_shows_what_it_showed_before(tmp_path):
+    X, y = vectors()
+    report = tmp_path / "report"
+    first = graft.compare(X, y, backbone=network(), out=report, **ONE)
+    again = graft.compare(X, y, backbone=network(), out=report, **ONE)
+    assert again.settings["resumed_cells"] == 2
+    assert again.details == first.details
+    assert all(one["confusion"] and one["calibration"] and one["classes"] == ["no", "yes"] for one in again.details)
+    assert again.verdict == first.verdict
+    assert again.cells == first.cells
+
+
 def test_what_was_found_is_written_and_read_again(tmp_path, found):
     found.write(tmp_path / "report")
     read = read_results(tmp_path / "report")
@@ -292,6 +307,59 @@ def test_several_columns_compare_together_with_alone():
     gains = [one["value"] for one in questions["sharing"]["tasks"]]
     assert questions["sharing"]["gain"]["value"] == pytest.approx(np.mean(gains))
     assert questions["transfer"]["outcome"] == "pays"
+
+
+def sparse_table(X, y, rare):
+    """Two columns: the classes of all rows, and what `rare` gives for every seventh of the first 42."""
+    table = np.empty((len(y), 2), dtype=object)
+    table[:, 0], table[:, 1] = y, None
+    for row in range(0, 42, 7):
+        table[row, 1] = rare(row)
+    return Domain(X, table, name="two", tasks=("sign", "rare"))
+
+
+def test_tasks_with_more_classes_than_labels_are_judged_on_all_of_them():
+    X, y = vectors(200)
+    table = np.array([[f"kind {row % 12}", one] for row, one in enumerate(y)], dtype=object)
+    found = graft.compare(
+        Domain(X, table, name="many", tasks=("kind", "sign")), backbone=network(), budgets=[10], seeds=1, store=False
+    )
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        assert np.isfinite(cell.score.value)
+
+
+def test_a_task_without_labels_to_test_on_is_passed_over():
+    X, y = vectors(120)
+    domain = sparse_table(X, y, lambda row: row + 0.5)  # one of whose six numbers is tested on
+    given = np.where(np.isin(np.arange(120), [0, *range(61, 90)]), "test", "train")
+    found = graft.compare(replace(domain, splits=given), backbone=network(), budgets=[None], seeds=1, store=False)
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        assert cell.score.value == pytest.approx(cell.tasks["sign"]["accuracy"].value)
+        assert set(cell.tasks) == {"sign"}
+    (sharing,) = [one for one in found.verdict.findings if one["question"] == "sharing"]
+    assert [one["task"] for one in sharing["tasks"]] == ["sign"]
+
+
+def test_equal_numbers_have_no_r2_and_the_cell_says_so():
+    X, _ = vectors(60)
+    y = np.where(np.arange(60) < 40, X[:, 2] + 0.5, 1.0)
+    domain = Domain(X, y, name="flat", splits=np.where(np.arange(60) < 40, "train", "test"))
+    found = graft.compare(domain, backbone=network(), **{**ONE, "techniques": ["raw-input"]})
+    assert [(cell.status, "R²" in cell.reason) for cell in found.cells] == [("failed", True)]
+
+
+def test_what_cannot_be_read_is_not_counted_as_learnt_from():
+    X, y = digits(60)
+    X[:6] = "nowhere.png"
+    found = graft.compare(X, y, image_size=32, techniques=["raw-input"], budgets=[None], seeds=1, store=False)
+    (cell,) = found.cells
+    assert cell.status == "done", cell.reason
+    (split,) = found.data["splits"]
+    (detail,) = found.details
+    assert cell.n_train + detail["examples"] == split["pool"] + split["test"] - 6
+    assert detail["n_train"] == cell.n_train < split["pool"]
 
 
 def test_a_target_is_adapted_to_and_never_learnt_from():

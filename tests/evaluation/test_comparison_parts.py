@@ -22,7 +22,7 @@ from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import calibration_bins
 from graft.evaluation.comparison.findings import equal_labels, find, outcome
 from graft.evaluation.comparison.ledger import Ledger
-from graft.evaluation.comparison.measuring import Measured, aligned, score_values
+from graft.evaluation.comparison.measuring import Measured, score_values
 from graft.evaluation.comparison.memory import peak_memory, resident_mib
 from graft.evaluation.comparison.network_cost import NetworkCost, network_cost
 from graft.evaluation.comparison.raw_input import RawInput
@@ -32,6 +32,7 @@ from graft.evaluation.comparison.verdict import Wording, judge
 from graft.evaluation.results import Cell
 from graft.metrics import Estimate
 from graft.techniques import Predictions
+from graft.techniques.technique import class_columns
 
 # --- deals ---------------------------------------------------------------------------------------------------------
 
@@ -538,9 +539,9 @@ def test_values_of_examples_average_to_the_score():
 
 
 def test_classes_that_a_model_never_saw_have_probability_zero():
-    task = Task("", "classification", ("a", "b", "c"))
-    found = Predictions(np.arange(2), np.array(["a", "c"]), np.array([[0.9, 0.1], [0.2, 0.8]]), None, ())
-    assert aligned(found, ("a", "c"), task).probabilities.tolist() == [[0.9, 0, 0.1], [0.2, 0, 0.8]]
+    shares = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert class_columns(shares, ("a", "c"), ("a", "b", "c")).tolist() == [[0.9, 0, 0.1], [0.2, 0, 0.8]]
+    assert class_columns(shares, ("a", "c"), ("a", "c")) is shares
 
 
 def test_calibration_bins_hold_every_prediction():

@@ -11,7 +11,7 @@ from graft.data import Domain, Task, split
 from graft.errors import DataError
 from graft.heads import make_head
 from graft.metrics import Estimate, Evaluation, Statistic, bootstrap
-from graft.techniques.technique import evaluate
+from graft.techniques.technique import class_columns, evaluate
 
 METRICS = {"classification": "accuracy", "multilabel": "macro_f1", "regression": "r2"}
 
@@ -95,7 +95,6 @@ def probe(
     random_state : int or None
         Seeds the heads.
     """
-    place = {name: position for position, name in enumerate(task.classes)}
     predicted: np.ndarray = np.empty(targets.shape, dtype=np.asarray(labels).dtype)
     probabilities = None if task.kind == "regression" else np.zeros((len(labels), len(task.classes)))
     if task.kind != "classification":
@@ -107,10 +106,9 @@ def probe(
         predicted[held] = fitted.predict(features[held])
         if probabilities is not None:
             found = fitted.predict_proba(features[held])
-            known = list(range(len(task.classes)))
             if task.kind == "classification":  # a class may have no example outside of the fold
-                known = [place[name] for name in fitted.classes_.tolist()]
-            probabilities[np.ix_(held, known)] = found
+                found = class_columns(found, fitted.classes_.tolist(), task.classes)
+            probabilities[held] = found
     return Probe(predicted, evaluate(task, labels, predicted, probabilities, groups=groups))
 
 

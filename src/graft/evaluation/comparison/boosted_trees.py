@@ -9,7 +9,7 @@ import numpy as np
 
 from graft.data import Task
 from graft.techniques import Predictions
-from graft.techniques.technique import label_table, numbers
+from graft.techniques.technique import Failure, class_columns, label_table, numbers
 
 # With fewer examples, leaves of twenty (the library's own least) never split.
 _LEAF_SHARE, _LARGEST_LEAF = 20, 20
@@ -32,6 +32,8 @@ class BoostedTrees:
     ----------
     task_ : Task
         What is predicted.
+    left_out_ : tuple
+        Empty: every vector can be read.
     seconds_ : dict of str to float
         ``"data"`` and ``"training"``.
     """
@@ -62,6 +64,7 @@ class BoostedTrees:
             family: Any = HistGradientBoostingRegressor if kind == "regression" else HistGradientBoostingClassifier
             model = family(min_samples_leaf=leaf, random_state=self.random_state)
             self._models.append(model.fit(vectors[known], column[known]))
+        self.left_out_: tuple[Failure, ...] = ()
         self.seconds_ = {"data": 0.0, "training": time.perf_counter() - started}
         return self
 
@@ -77,12 +80,9 @@ class BoostedTrees:
             held = [_share_of_one(model, share) for model, share in zip(self._models, shares, strict=True)]
             table = np.stack(held, axis=1)
             return Predictions(rows, (table >= 0.5).astype(int), table, None, ())
-        found = np.asarray(self._models[0].classes_)[shares[0].argmax(axis=1)]
-        # Columns in the order of the task, also of classes that these trees have never seen.
-        probabilities = np.zeros((len(rows), len(self.task_.classes)))
-        place = {value: column for column, value in enumerate(self.task_.classes)}
-        for column, value in enumerate(self._models[0].classes_.tolist()):
-            probabilities[:, place[value]] = shares[0][:, column]
+        known = np.asarray(self._models[0].classes_)
+        found = known[shares[0].argmax(axis=1)]
+        probabilities = class_columns(shares[0], known.tolist(), self.task_.classes)
         return Predictions(rows, found, probabilities, None, ())
 
 

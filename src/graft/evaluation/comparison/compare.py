@@ -287,7 +287,12 @@ def _results(
     curves = Curves(measured, groups=setup.tested.groups, seed=random_state)
     wording = Wording({one.name: one.title for one in compared}, percent, title, kind == "classification")
     of_task = {
-        one.name: Curves([cell.of_task(one.name) for cell in measured], groups=setup.tested.groups, seed=random_state)
+        one.name: Curves(
+            # A task may have no label among those that a seed tests on.
+            [cell.of_task(one.name) for cell in measured if one.name in cell.tasks],
+            groups=setup.tested.groups,
+            seed=random_state,
+        )
         for one in (setup.tasks if len(setup.tasks) > 1 else ())
     }
     verdict = judge(curves, compared, wording, of_task)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self, final
 
 import numpy as np
 
 from graft.data import Task, label_array, missing
 from graft.techniques import Predictions
+from graft.techniques.technique import Failure, class_columns
 
 
 @final
@@ -26,6 +28,8 @@ class EachTask:
     ----------
     models_ : dict of str to model
         By the tasks' names.
+    left_out_ : tuple of (int, str, str)
+        Row, name and reason of each training input that could not be read.
     seconds_ : dict of str to float
         The sums over the models.
     """
@@ -38,6 +42,7 @@ class EachTask:
         table = label_array(y)
         gaps = missing(table)
         self.models_: dict[str, Any] = {}
+        unread: dict[int, Failure] = {}
         for place, task in enumerate(self._tasks):
             known = np.flatnonzero(~gaps[:, place])
             model = self._make(task)
@@ -45,10 +50,18 @@ class EachTask:
                 X[known], label_array(table[known, place].tolist()), groups=None if groups is None else groups[known]
             )
             self.models_[task.name] = model
+            unread |= {int(known[row]): (int(known[row]), name, reason) for row, name, reason in model.left_out_}
+        self.left_out_ = tuple(unread[row] for row in sorted(unread))
         parts = [model.seconds_ for model in self.models_.values()]
         self.seconds_ = {name: float(sum(part.get(name, 0.0) for part in parts)) for name in ("data", "training")}
         return self
 
     def predictions(self, X: Any) -> dict[str, Predictions]:
-        """Predict every task of what can be read."""
-        return {name: model.predictions(X) for name, model in self.models_.items()}
+        """Predict every task of what can be read; probabilities have a column for each class of a task."""
+        found = {name: model.predictions(X) for name, model in self.models_.items()}
+        for task in self._tasks:
+            shares = found[task.name].probabilities
+            if task.kind == "classification" and shares is not None:
+                known = self.models_[task.name].task_.classes
+                found[task.name] = replace(found[task.name], probabilities=class_columns(shares, known, task.classes))
+        return found

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
 
+from graft.backbones import embed
 from graft.data import Domain, Task, label_array
+from graft.errors import DataError, GraftError
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
-from graft.evaluation.comparison.candidates import ADAPTED, UNADAPTED, model_of
+from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, UNADAPTED, Candidate, model_of
 from graft.evaluation.comparison.each_task import EachTask
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import evidence, no_evidence, planes
@@ -21,7 +25,7 @@ from graft.evaluation.results import Cell
 from graft.metrics import Estimate, Statistic, bootstrap
 from graft.techniques import MultiTask, Predictions
 from graft.techniques.multiple.label_columns import known_columns
-from graft.techniques.technique import evaluate, label_table, task_labels
+from graft.techniques.technique import class_columns, evaluate, label_table, numbers, task_labels
 
 SCORES = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2", "multi-task": "score"}
 # What a prediction is made of, and what of it is learnt.
@@ -31,6 +35,7 @@ _PARTS = ("head", "head_")
 # A backward pass costs two forward passes.
 _STEP = 3
 _HELD_OUT = 0.2
+_FEW = 24  # vectors that a technique is fitted to before any cost is measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +77,7 @@ class Measured:
         }
 
     def of_task(self, name: str) -> Measured:
-        """Return the same cell as if one of several tasks were all that was measured."""
-        if not self.cell.done:
-            return self
+        """Return the same cell as if one of several tasks, of `tasks`, were all that was measured."""
         known = ~np.isnan(self.tasks[name])
         return replace(self, rows=self.rows[known], values=self.tasks[name][known], tasks={})
 
@@ -109,6 +112,13 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter) -> Measured:
     )
     learnt = domain.take(rows)
     further: dict[str, Any] = {"target": setup.unlabelled_target} if adapts else {}
+    network = setup.backbone if candidate.embeds and setup.store is not False else None
+    if network is not None:
+        # Before the meters run: what the frozen network takes is charged to every cell alike, from a sample.
+        seen = [learnt, setup.adapted_to] if adapts and setup.adapted_to is not None else [learnt]
+        for one in seen if candidate.trains else [*seen, setup.tested.take(deal.test)]:
+            embed(network, one.inputs, store=setup.store, strict=False, progress=False)
+    _warm(candidate, setup.tasks)
     before = meter.reading()
     with peak_memory(None if setup.backbone is None else setup.backbone.device) as peak:
         model.fit(learnt.inputs, learnt.labels, groups=learnt.groups, **further)
@@ -129,19 +139,21 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter) -> Measured:
         frozen = model.backbone_ if setup.backbone is None else setup.backbone
         points = planes(model, frozen, domain, rows, setup.target, store=setup.store, seed=deal.seed)
         judged.details["coordinates"] = points
-    embedded = (len(rows) + (setup.adapted_to if adapts else 0)) if candidate.embeds else 0
+    n_train = len(rows) - len(model.left_out_)
+    more = setup.adapted_to.size if adapts and setup.adapted_to is not None else 0
+    embedded = n_train + more if candidate.embeds else 0
     cell = Cell(
         candidate.name,
         job.budget,
         deal.seed,
-        len(rows),
+        n_train,
         score=judged.score,
         metrics=judged.metrics,
         tasks=judged.tasks,
         seconds=_seconds(setup, job, model, embedded),
         peak_memory_mib=_peak(setup, job, peak.mib),
-        energy_joules=_joules(setup, joules, embedded),
-        flops=_flops(setup, job, model, embedded),
+        energy_joules=_joules(setup, joules, 0 if network is None else embedded),
+        flops=_flops(setup, job, model, n_train, embedded),
         **_parameters(setup, job, model),
     )
     which = {name: getattr(cell, name) for name in ("technique", "budget", "seed", "n_train")}
@@ -153,6 +165,45 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter) -> Measured:
         cell.seconds["training"] + predicting,
         {**judged.details, **which},
     )
+
+
+@cache
+def _warm(candidate: Candidate, tasks: tuple[Task, ...]) -> None:
+    """Fit a technique to a few drawn vectors, once in a process.
+
+    What libraries load and keep when they are first used would else be a cost of the first cell.
+    """
+    # Heads come before a training, too; the network itself was run when its cost was measured.
+    like = replace(candidate, name=FROZEN) if candidate.trains else candidate
+    few = [replace(task, classes=task.classes[:2]) for task in tasks]
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(_FEW, 3)).astype(np.float32)
+    columns: list[Any] = []
+    for task in few:
+        if task.kind == "classification":
+            columns.append([task.classes[row % 2] for row in range(_FEW)])
+        elif task.kind == "multilabel":
+            columns += (draw.normal(size=(len(task.classes), _FEW)) > 0).astype(float).tolist()
+        else:
+            columns.append(draw.normal(size=_FEW).tolist())
+    labels = label_array(columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns, strict=True)])
+    names = [task.name for task in few] if len(few) > 1 else None
+    model = model_of(
+        like,
+        few,
+        modality="features",
+        backbone=None,
+        image_size=None,
+        device=None,
+        epochs="auto",
+        store=False,
+        label_names=names,
+        seed=0,
+    )
+    further = {"target": Domain(vectors + 1)} if like.name in (ADAPTED, UNADAPTED) else {}
+    with suppress(GraftError, ValueError):  # what cannot be fitted says so in its cell
+        model.fit(vectors, labels, groups=None, **further)
+        model.predictions(vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +221,14 @@ class _Judged:
 
 def _judge(setup: Setup, rows: np.ndarray, tested: Domain, found: Predictions, model: Any) -> _Judged:
     task = setup.task
-    found = aligned(found, model.task_.classes, task)
+    if task.kind == "classification":
+        assert found.probabilities is not None
+        # A model that was fitted to few examples knows the classes among them, and no others.
+        found = replace(found, probabilities=class_columns(found.probabilities, model.task_.classes, task.classes))
     labels = task_labels(task, tested.labels, columns=tested.tasks)[found.rows]
     groups = None if tested.groups is None else np.asarray(tested.groups)[found.rows]
+    if task.kind == "regression" and (np.ptp(numbers(labels).reshape(len(labels), -1), axis=0) == 0).any():
+        raise _untestable("different numbers, to have an R²", "one and the same")
     evaluation = evaluate(task, labels, found.labels, found.probabilities, groups=groups)
     details = evidence(setup.tested, setup.modality, rows, found, task, evaluation)
     values = score_values(task, labels, found)
@@ -184,7 +240,8 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
     r"""Judge several tasks.
 
     The score is the mean over the K tasks of their scores. With :math:`n_k` of n examples labelled for task k, an
-    example adds :math:`\frac1K \sum_k \frac{n}{n_k} v_{ik}` over the tasks that it has a label of.
+    example adds :math:`\frac1K \sum_k \frac{n}{n_k} v_{ik}` over the tasks that it has a label of. A task without
+    labels among them, or with equal numbers, has no score and is passed over.
     """
     read = next(iter(found.values())).rows
     groups = None if tested.groups is None else np.asarray(tested.groups)[read]
@@ -192,9 +249,10 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
     task_values: dict[str, np.ndarray] = {}
     for column in known_columns(tested.labels, setup.tasks, setup.label_names):
         task, known = column.task, column.known[read]
-        if not known.any():
+        varies = task.kind != "regression" or len(np.unique(column.labels[read][known].astype(np.float64))) > 1
+        if not known.any() or not varies:  # without a label nothing can be said, and of equal numbers there is no R²
             continue
-        one = aligned(found[task.name], task.classes, task)
+        one = found[task.name]
         labels = column.labels[read]
         evaluation = evaluate(task, labels, one.labels, one.probabilities, groups=groups)
         metrics[task.name] = evaluation.metrics
@@ -207,24 +265,16 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
         )
         task_values[task.name] = np.full(len(read), np.nan)
         task_values[task.name][known] = score_values(task, labels[known], part)
+    if not task_values:
+        raise _untestable("labels of one task or more that differ", "none")
     shares = [np.nan_to_num(one) * len(one) / np.isfinite(one).sum() for one in task_values.values()]
     values = np.mean(shares, axis=0)
     score = bootstrap({"score": Statistic(values[:, None], lambda means: means[..., 0])}, groups=groups)["score"]
     return _Judged(score, {"score": score}, metrics, rows[read], values, task_values, no_evidence(len(read)))
 
 
-def aligned(found: Predictions, classes: Sequence[Any], task: Task) -> Predictions:
-    """Return predictions with a column of probabilities for each class of the task, in its order.
-
-    A model that was fitted to few examples knows the classes among them, and no others.
-    """
-    shares = found.probabilities
-    if task.kind != "classification" or shares is None or shares.shape[1] == len(task.classes):
-        return found
-    place = {value: column for column, value in enumerate(task.classes)}
-    whole = np.zeros((len(shares), len(task.classes)))
-    whole[:, [place[value] for value in classes]] = shares
-    return replace(found, probabilities=whole)
+def _untestable(expected: str, found: str) -> DataError:
+    return DataError("labels that are tested on", expected=expected, found=found, remedy="Test on more examples.")
 
 
 def score_values(task: Task, labels: Any, found: Predictions) -> np.ndarray:
@@ -309,14 +359,14 @@ def _heads(model: Any) -> list[Any]:
             return [model.head_]
 
 
-def _flops(setup: Setup, job: Job, model: Any, embedded: int) -> dict[str, float] | None:
+def _flops(setup: Setup, job: Job, model: Any, n_train: int, embedded: int) -> dict[str, float] | None:
     forward = setup.cost.flops
     if forward is None or not (job.candidate.embeds or job.candidate.trains):
         return None
     passes: float = embedded
     if job.candidate.trains:
-        told, count = model.training_, len(job.rows)
-        learning = count * (1 - _HELD_OUT)
+        told = model.training_
+        learning = n_train * (1 - _HELD_OUT)
         passes += _STEP * told["epochs"] * learning * (2 if told.get("refitted") else 1)
-        passes += len(told["evaluations"]) * count * _HELD_OUT
+        passes += len(told["evaluations"]) * n_train * _HELD_OUT
     return {"forward": forward, "training": forward * passes}

@@ -42,6 +42,8 @@ class RawInput:
     ----------
     task_, head_ : Task, estimator
         What is predicted, and the fitted head.
+    left_out_ : tuple of (int, str, str)
+        Row, name and reason of each training input that could not be read.
     seconds_ : dict of str to float
         ``"data"`` for making the vectors, ``"training"`` for the head.
     """
@@ -65,7 +67,7 @@ class RawInput:
             self._words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)).fit([str(text) for text in X])
         elif self.modality == "image":
             self._look(X)
-        vectors, rows, _ = self._vectors(X)
+        vectors, rows, self.left_out_ = self._vectors(X)
         made = time.perf_counter()
         self._model.fit(vectors, y[rows], groups=None if groups is None else groups[rows])
         self.seconds_ = {"data": made - started, "training": time.perf_counter() - made}

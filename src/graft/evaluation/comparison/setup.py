@@ -95,10 +95,11 @@ class Setup:
         """The target as techniques see it: without labels."""
         return None if self.target is None else replace(self.target, labels=None, tasks=())
 
-    @property
-    def adapted_to(self) -> int:
-        """How many target examples an adaptation sees."""
-        return 0 if self.target is None else (self.target.split("train") or self.target).size
+    @cached_property
+    def adapted_to(self) -> Domain | None:
+        """The target examples that an adaptation sees."""
+        target = self.unlabelled_target
+        return None if target is None else target.split("train") or target
 
     @cached_property
     def fingerprint(self) -> str:
