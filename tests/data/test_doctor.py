@@ -218,6 +218,23 @@ def test_the_report_is_plain_json_and_fits_eighty_columns(tmp_path):
     assert sum(line.startswith("!") for line in lines) == 2
 
 
+def test_the_report_names_a_faulty_file_whatever_the_length_of_its_fault(tmp_path):
+    root = folder(tmp_path / "pictures")
+    stream = io.BytesIO()
+    picture(1, (200, 200)).save(stream, "JPEG")
+    for name in ("cut.jpg", "cut (1).jpg"):
+        (root / "cat" / name).write_bytes(stream.getvalue()[: len(stream.getvalue()) // 2])
+    lines = str(check(root)).split("\n")
+    assert {line.rsplit("/", 1)[-1] for line in lines if "cut" in line} == {"cut.jpg", "cut (1).jpg"}
+    assert sum(line.strip().startswith("(") and "truncated" in line for line in lines) == 2
+
+
+def test_the_report_says_plainly_where_nothing_is_harmful(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("text,label\nred,a\nblue,b\ngreen,a\nwhite,b\nblack,\n")
+    assert str(check(table)).split("\n")[0] == "t: 5 texts, 1 kind of problem, none harmful"
+
+
 def test_control_characters_do_not_reach_the_terminal():
     report = check(Domain(objects("\x1b[31mred\x07", "\x1b[31mred\x07"), objects("a", "b")))
     assert "\x1b" not in str(report)

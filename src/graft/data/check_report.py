@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,15 +94,13 @@ class CheckReport:
         if not self.problems:
             return head + "no problem found"
         grave = sum(found.harmful for found in self.problems)
-        head += f"{len(self.problems)} kind{'s' if len(self.problems) > 1 else ''} of problem, {grave} harmful (!)"
+        head += f"{len(self.problems)} kind{'s' if len(self.problems) > 1 else ''} of problem, {f'{grave} harmful (!)' if grave else 'none harmful'}"
         kinds = max(len("problem"), *(len(found.kind) for found in self.problems))
         counts = max(len("count"), *(len(f"{found.count:,}") for found in self.problems))
         left = 2 + kinds + 2 + counts + 2
         lines = [head, "", f"  {'problem':<{kinds}}  {'count':>{counts}}  where and what to do"]
         for found in self.problems:
-            # Two paths side by side would both be cut short.
-            apart = [place.replace(" = ", "\n= ").split("\n") if "/" in place else [place] for place in found.where]
-            places = [_shortened(line, _WIDTH - left) for lines in apart for line in lines]
+            places = [_shortened(line, _WIDTH - left) for place in found.where for line in _lines(place)]
             if found.count > len(found.where):
                 places.append(f"and {found.count - len(found.where):,} more")
             start = f"{'!' if found.harmful else ' '} {found.kind:<{kinds}}  {found.count:>{counts},}  "
@@ -109,6 +108,13 @@ class CheckReport:
                 lines.append((start + text).rstrip())
                 start = " " * left
         return "\n".join(lines)
+
+
+def _lines(place: str) -> list[str]:
+    """Return the lines of a place: two paths, or a path and its fault, side by side would hide the name of the file."""
+    if "/" not in place:
+        return [place]
+    return re.sub(r"(\.\w{1,5}) \(", r"\1\n(", place.replace(" = ", "\n= "), count=1).split("\n")
 
 
 def _shortened(text: str, width: int) -> str:
