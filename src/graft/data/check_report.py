@@ -94,7 +94,8 @@ class CheckReport:
         if not self.problems:
             return head + "no problem found"
         grave = sum(found.harmful for found in self.problems)
-        head += f"{len(self.problems)} kind{'s' if len(self.problems) > 1 else ''} of problem, {f'{grave} harmful (!)' if grave else 'none harmful'}"
+        kinds_of = f"{len(self.problems)} kind{'s' if len(self.problems) > 1 else ''} of problem"
+        head += f"{kinds_of}, {f'{grave} harmful (!)' if grave else 'none harmful'}"
         kinds = max(len("problem"), *(len(found.kind) for found in self.problems))
         counts = max(len("count"), *(len(f"{found.count:,}") for found in self.problems))
         left = 2 + kinds + 2 + counts + 2
