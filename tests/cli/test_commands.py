@@ -17,6 +17,9 @@ from graft.data.samples import LEAF_SPECIES, write_leaves, write_tickets
 PHOTOS = 4 * len(LEAF_SPECIES)
 
 
+FROZEN = ("--technique", "feature-extraction")
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "photos"
@@ -34,24 +37,28 @@ def messages(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photo_run(photos, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "photos"
-    assert main(["fit", str(photos), "--out", str(run), "--json"]) == 0
+    assert main(["fit", str(photos), *FROZEN, "--out", str(run), "--json"]) == 0
     return run
 
 
 @pytest.fixture(scope="module")
 def text_run(messages, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "texts"
-    assert main(["fit", str(messages), "--label", "intent", "--out", str(run)]) == 0
+    assert main(["fit", str(messages), *FROZEN, "--label", "intent", "--out", str(run)]) == 0
     return run
 
 
 @pytest.fixture
 def graft(capsys):
-    """Run a command; return its exit code, standard output and standard error."""
+    """Run a command; return its exit code, standard output and standard error.
+
+    What technique is advised is not asked here: it could be one that takes long.
+    """
 
     def run(*words):
         capsys.readouterr()
-        code = main([str(word) for word in words])
+        frozen = FROZEN if words[0] == "fit" and "--technique" not in words else ()
+        code = main([str(word) for word in (*words, *frozen)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
