@@ -239,6 +239,7 @@ def test_the_store_is_listed_and_cleared(photos, tmp_path, graft, monkeypatch):
     code, out, _ = graft("store", "--json")
     assert code == 0
     assert json.loads(out)["entries"]
+    assert graft("store", "--backbone", "efficientnet_lite0", "--json") == (0, out, "")
     assert graft("store", "--clear")[0] == 0
     assert json.loads(graft("store", "--json")[1])["entries"] == []
 
@@ -340,6 +341,23 @@ def test_control_c_leaves_nothing_half_written(photos, tmp_path, monkeypatch, gr
     code, _, _ = graft("embed", photos, "--out", tmp_path / "f.parquet")
     assert code == 130
     assert not list(Path(tmp_path).glob("*parquet*"))
+
+
+def test_control_c_during_a_comparison_says_that_it_continues(tmp_path, monkeypatch, graft):
+    import graft.evaluation.comparison.compare as comparison
+
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    draws = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", X=draws.normal(size=(40, 3)), y=np.arange(40) % 2)
+    words = ("compare", tmp_path / "data.npz", "--out", tmp_path / "report", "--technique", "raw-input")
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "measure_all", interrupt)
+        code, out, err = graft(*words)
+    assert (code, out) == (130, "")
+    assert "the same command continues" in err
+    assert graft(*words)[0] == 0
 
 
 def test_a_full_disk_is_one_message(photos, photo_run, tmp_path, monkeypatch, refused):

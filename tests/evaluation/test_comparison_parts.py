@@ -218,7 +218,7 @@ def test_the_time_is_kept_and_what_is_left_out_is_dearer_than_what_is_done(end):
     left_out = [one.cell for one in found if one.cell.status == "left out"]
     assert len(done) + len(left_out) == len(jobs)
     for cell in left_out:
-        assert "of the time budget were left" in cell.reason
+        assert "of the time budget left" in cell.reason
         assert all(cell.n_train >= one.n_train for one in done if one.technique == cell.technique)
     if end == 1000.0:
         assert not left_out

@@ -16,8 +16,8 @@ TITLES = {
     "feature-extraction": ("feature extraction with efficientnet_lite0", ["transfer"]),
     "fine-tuning": ("fine-tuning efficientnet_lite0", ["transfer"]),
     "from-scratch": ("efficientnet_lite0 from scratch", ["scratch"]),
-    "source-only": ("features of efficientnet_lite0, source only", ["transfer", "unadapted"]),
-    "domain-adaptation": ("features of efficientnet_lite0, adapted", ["transfer", "adapted"]),
+    "source-only": ("source only on features of efficientnet_lite0", ["transfer", "unadapted"]),
+    "domain-adaptation": ("domain adaptation on features of efficientnet_lite0", ["transfer", "adapted"]),
     "multi-task": ("several tasks in one network", ["transfer", "shared"]),
     "single-task": ("a network for each task", ["transfer", "alone"]),
 }

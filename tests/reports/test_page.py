@@ -99,7 +99,7 @@ def writings(value, of):
     written = {wording.score(value, of), wording.percent(value), wording.gain(value, of), wording.seconds(value)}
     written |= {wording.memory(value), wording.quantity(value), wording.quantity(value, "J"), wording.factor(value)}
     written |= {f"{value:,.0f}", f"{value:.3f}"}
-    written |= {f"{mark}{wording.factor(one)}" for mark in ("≥ ", "≤ ") for one in (value, 1 / value if value else 1)}
+    written |= {f"{mark}{wording.factor(one)}" for mark in ("> ", "≤ ") for one in (value, 1 / value if value else 1)}
     return written | {wording.factor(1 / value) if value else ""}
 
 
@@ -183,12 +183,16 @@ def test_what_was_left_out_is_said_with_its_reason(made, pages):
 
 
 def test_what_repeats_it_is_there(made, pages):
-    words = " ".join(pages["images"].sections["measured"])
+    words = " ".join(" ".join(pages["images"].sections["measured"]).split())
     one = made["images"]
     for said in (one.command, one.data["fingerprint"], one.settings["backbone"]["weights_hash"], "0, 1, 2", "x86_64"):
         assert said in words
     for name, version in one.versions.items():
         assert f"{name} {version}" in words
+
+
+def test_no_option_of_the_command_is_broken_at_its_hyphens(documents):
+    assert "<code>graft compare photos/ <span>--out</span> report <span>--seeds</span> 3</code>" in documents["images"]
 
 
 def test_nothing_is_loaded_and_nothing_runs(case, documents, pages):

@@ -51,6 +51,12 @@ def test_a_figure_turned_round_says_the_same(name, bound):
     )
 
 
+def test_a_bound_on_labels_is_not_reached():
+    """Scoring more than the other does with as many labels is worth more than one times the labels, not one or more."""
+    figure = {"name": "labels", "value": 1.0, "low": 1.0, "high": None, "bound": "at least"}
+    assert wording.figure_words(figure) == ("> 1.0×", "fewer labels", "from 1.0×")
+
+
 def test_an_open_interval_says_so():
     assert wording.span(2.0, None, wording.factor) == "from 2.0×"
     assert wording.span(None, 2.0, wording.factor) == wording.factor_span(0.0, 2.0) == "up to 2.0×"

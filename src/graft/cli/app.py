@@ -75,7 +75,7 @@ def _run(words: list[str], *, as_json: bool) -> int:
             code = app(words, prog_name="graft", standalone_mode=False) or DONE
         sys.stdout.flush()  # here, where a reader that went away is no error, and not when the process ends
         # Depending on its version, typer turns the key into this code or into an exception.
-        return _interrupted() if code == INTERRUPTED else code
+        return _interrupted(words) if code == INTERRUPTED else code
     except GraftError as error:
         return _refuse(error.message, error.remedy, as_json)
     except _UsageError as error:
@@ -87,7 +87,7 @@ def _run(words: list[str], *, as_json: bool) -> int:
         remedy = "Free some space." if error.errno == errno.ENOSPC else "Check the path and your rights on it."
         return _refuse(f"{error.strerror or error}{place}.", remedy, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(words)
 
 
 def _broken_pipe(error: BaseException | None) -> bool:
@@ -112,8 +112,11 @@ def _warn(message: Warning | str, *_place: Any, **_line: Any) -> None:
     print(f"graft: {message}", file=sys.stderr)
 
 
-def _interrupted() -> int:
-    print("\nInterrupted. Nothing half-written was left; features computed so far are kept.", file=sys.stderr)
+def _interrupted(words: Sequence[str]) -> int:
+    kept = "features computed so far are kept."
+    if words[:1] == ["compare"]:
+        kept = "what was measured is kept, and the same command continues."
+    print(f"\nInterrupted. Nothing half-written was left; {kept}", file=sys.stderr)
     return INTERRUPTED
 
 

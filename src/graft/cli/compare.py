@@ -115,7 +115,8 @@ def _command(data: str, options: dict[str, Any]) -> str:
     words = ["graft", "compare", data]
     for name, value in options.items():
         given = value if isinstance(value, list) else [] if value is None else [value]
-        words += [word for one in given for word in (f"--{name}", str(one))]
+        # A number that was read as a float stands as it was written: 6, not 6.0.
+        words += [word for one in given for word in (f"--{name}", f"{one:g}" if isinstance(one, float) else str(one))]
     return shlex.join(words)
 
 

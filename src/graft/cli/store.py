@@ -9,12 +9,13 @@ import typer
 
 from graft.cli.options import Json
 from graft.cli.show import counted, print_json, print_table
+from graft.errors import RequestError
 
 
 def store(
     *,
     clear: Annotated[bool, typer.Option("--clear", help="Remove what is kept, instead of listing it.")] = False,
-    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="With --clear: of this network only.")] = None,
+    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="Of this network only.")] = None,
     json: Json = False,
 ) -> None:
     """List or clear the features, and the heads fitted on them, that are kept on disk.
@@ -24,8 +25,18 @@ def store(
     from graft.backbones.store import FeatureStore
 
     kept = FeatureStore()
+    known = {entry.network for entry in kept.entries()}
+    if backbone is not None and backbone not in known:
+        raise RequestError(
+            "--backbone",
+            expected=f"one of {', '.join(sorted(known))}, of which something is kept"
+            if known
+            else "features to be kept",
+            found=f"{backbone!r}, of which nothing is",
+            remedy="Leave out --backbone to see or clear everything.",
+        )
     freed = kept.clear(network=backbone) if clear else 0
-    entries = kept.entries()
+    entries = [entry for entry in kept.entries() if clear or backbone in (None, entry.network)]
     if json:
         print_json({"folder": str(kept.root), "freed_bytes": freed, "entries": [asdict(entry) for entry in entries]})
         return

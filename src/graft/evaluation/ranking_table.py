@@ -214,7 +214,8 @@ class Ranking:
         text = StringIO()
         console = Console(file=text, width=_WIDTH, markup=False, highlight=False, color_system=None)
         for title, columns, rows in self.tables():
-            table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+            # Two columns between columns, not three: the longest of the usual names is not folded.
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
             for place, column in enumerate(columns):
                 table.add_column(column, justify="left" if place < 2 else "right", overflow="fold")
             for row in rows:

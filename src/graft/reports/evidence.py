@@ -196,7 +196,7 @@ def _equal_labels(equal: Mapping[str, Any] | None) -> tuple[Any, Any]:
     if equal is None:
         return UNKNOWN, UNKNOWN
     mark = {"at least": "> ", "at most": "≤ "}.get(equal.get("bound") or "", "")
-    sign = {"at least": "≥ ", "at most": "≤ "}.get(equal.get("bound") or "", "")
+    sign = {"at least": "> ", "at most": "≤ "}.get(equal.get("bound") or "", "")
     interval = factor_span(equal["low"], equal["high"])
     return (
         [mark, number(f"{equal['equals']:,.0f}", equal["equals"])],

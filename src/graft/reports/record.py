@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ def measured(results: Results) -> Markup:
     return element(
         "section",
         element("h2", "What was measured"),
-        element("pre", element("code", results.command)) if results.command else None,
+        element("pre", element("code", _command(results.command))) if results.command else None,
         element("h3", "Data"),
         _facts(_data(results)),
         element("h3", "Comparison"),
@@ -94,6 +95,12 @@ def every_cell(results: Results) -> Markup | None:
         ),
         data_part="cells",
     )
+
+
+def _command(line: str) -> list[Any]:
+    """Return a command whose options are not broken at their hyphens."""
+    words = re.split(r"(\s+)", line)
+    return [element("span", word) if word.startswith("--") else word for word in words]
 
 
 def _data(results: Results) -> list[tuple[str, Any]]:

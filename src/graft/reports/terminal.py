@@ -167,7 +167,7 @@ def _gains(console: Console, results: Results, finding: Mapping[str, Any]) -> No
         if equal is not None:
             bound = equal.get("bound") or ""
             worth = {"at least": "> ", "at most": "≤ "}.get(bound, "") + f"{equal['equals']:,.0f}"
-            times = {"at least": "≥ ", "at most": "≤ "}.get(bound, "") + factor(equal["factor"])
+            times = {"at least": "> ", "at most": "≤ "}.get(bound, "") + factor(equal["factor"])
         shown = [budget_words(results, one["budget"]), f"{one['n_train']:,.0f}", *_gain_cells(results, one)]
         rows.append([*shown, worth, times])
     first, second = (contents.short_name(finding[side]) for side in ("with", "without"))

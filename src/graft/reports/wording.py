@@ -158,7 +158,7 @@ def figure_words(figure: Mapping[str, Any]) -> tuple[str, str, str]:
         value = 1 / value
         low, high = (1 / high if high else None, 1 / low if low else None)
         bound = {"at least": "at most", "at most": "at least"}.get(bound or "")
-    mark = {"at least": "≥ ", "at most": "≤ "}.get(bound or "", "")
+    mark = {"at least": "> ", "at most": "≤ "}.get(bound or "", "")
     return f"{mark}{factor(value)}", words, factor_span(low, high)
 
 

@@ -90,7 +90,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
         found += [
             Candidate(
                 UNADAPTED,
-                f"{what}, source only",
+                f"source only on {what}",
                 (*transfer, "unadapted"),
                 f"A head on {what}, fitted to the source and used on the target as it is.",
                 embeds=True,
@@ -98,7 +98,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
             ),
             Candidate(
                 ADAPTED,
-                f"{what}, adapted",
+                f"domain adaptation on {what}",
                 (*transfer, "adapted"),
                 f"A head on {what}, adapted to the target by the method that most evidence without labels speaks for.",
                 embeds=True,
@@ -109,7 +109,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
         found += [
             Candidate(
                 ALONE,
-                f"{what}, each task alone",
+                f"each task alone on {what}",
                 (*transfer, "alone"),
                 f"A head on {what} for each task, chosen by cross-validation, from the labels of that task.",
                 embeds=backbone is not None,
@@ -117,7 +117,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
             ),
             Candidate(
                 TOGETHER,
-                f"{what}, tasks together",
+                f"all tasks together on {what}",
                 (*transfer, "together"),
                 f"All tasks learnt together on {what}.",
                 embeds=backbone is not None,

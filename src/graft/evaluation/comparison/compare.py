@@ -138,7 +138,6 @@ def compare(
         number("budget_seconds", budget_seconds, low=0)
     number("test", test, low=0.01, high=0.9)
     seed_list = _seeds(seeds, random_state)
-    ledger = Ledger(out)
     modality, domain = _domain(data, y, groups, "data")
     if domain.labels is None:
         raise DataError(
@@ -173,6 +172,7 @@ def compare(
         seen = label_array(goal_domain.labels)[deals[0].test]
         check_classes(tasks[0].classes, seen, subject=f"labels of target {goal_domain.name!r}")
     sizes = default_budgets(deals, tasks) if budgets is None else checked_budgets(budgets, deals, tasks)
+    ledger = Ledger(out)  # a request that is refused leaves no folder behind
     meter = EnergyMeter(None if network is None else network.device)
     jobs = [Job(one, size, dealt) for one in compared for size in sizes for dealt in deals]
     with progress("comparing", len(jobs), "cells") as advance:

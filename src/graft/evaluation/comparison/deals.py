@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graft._checks import one_of
-from graft.data import Domain, Task, class_order, infer_task, label_array, missing, split
+from graft.data import Domain, Task, class_order, infer_task, label_array, missing, require_trainable, split
 from graft.errors import DataError, RequestError
 from graft.techniques.multiple.label_columns import label_columns
 
@@ -59,6 +59,13 @@ def goals(domain: Domain, kind: str) -> tuple[Task, ...]:
     DataError
         If nothing can be learnt from a column.
     """
+    tasks = _goals(domain, kind)
+    if len(tasks) == 1:  # of several, each was looked at as its column was read
+        require_trainable(domain.labels, tasks[0])
+    return tasks
+
+
+def _goals(domain: Domain, kind: str) -> tuple[Task, ...]:
     one_of("task", kind, KINDS)
     labels = label_array(domain.labels)
     width = labels.shape[1] if labels.ndim == 2 else 1

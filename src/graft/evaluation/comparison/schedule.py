@@ -117,7 +117,7 @@ def measure_all(
     for place in waiting:
         assert left is not None
         needed, remaining = estimates.seconds(jobs[place]), max(0.0, left())
-        reason = f"needs about {_seconds(needed)}, {_seconds(remaining)} of the time budget were left"
+        reason = f"needs about {_seconds(needed)}, with {_seconds(remaining)} of the time budget left"
         settled[place] = Measured(_without(jobs[place], LEFT_OUT, reason))
     return [settled[place] for place in range(len(jobs))], resumed
 
