@@ -11,6 +11,7 @@ from graft.importance.density_ratio import _Fits
 from graft.importance.domain_pair import domain_pair, gaussian, squared_distances
 from graft.importance.label_shift import _norm_penalized
 from graft.importance.mixture import mixture_proportions
+from graft.importance.single_precision import products
 
 
 def kernel_problem(seed: int, rows: int = 40, ridge: float = 0.01):
@@ -239,3 +240,28 @@ def test_shift_estimation_solves_its_linear_system():
     assert direct.min() > 0
     found = bbse(labels, told, target)
     np.testing.assert_allclose(list(found.class_weight.values()), direct, rtol=1e-9)
+
+
+@pytest.mark.parametrize("columns", [64, 258])
+def test_products_in_single_precision_are_those_of_double(columns):
+    torch = pytest.importorskip("torch")
+    draws = np.random.default_rng(0)
+    left, right = draws.normal(size=(1500, columns)), draws.normal(size=(2000, columns))
+    singles = left.astype(np.float32), right.astype(np.float32)
+    multiply = products(*singles)
+    if torch.backends.mkldnn.is_available():
+        assert multiply.__name__ == "by_torch"
+    np.testing.assert_allclose(multiply(singles[0][100:300], singles[1][50:]), left[100:300] @ right[50:].T, atol=1e-3)
+
+
+def test_products_do_not_follow_a_user_who_wants_torch_to_be_less_exact():
+    torch = pytest.importorskip("torch")
+    draws = np.random.default_rng(0)
+    left, right = (draws.normal(size=(1500, 64)).astype(np.float32) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = products(left, right)(left, right)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    np.testing.assert_allclose(found, left.astype(np.float64) @ right.T.astype(np.float64), atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -11,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 _ROUNDS = 40
 _STEPS = 25
 _EXCHANGES = 8
+_SHARPER = 5.0  # so many times smaller than in the exchange before do gradients become
 # Where gradients alone solve the linear systems, rounds are cheap, and most of them need not be exact.
 _QUICK_EXCHANGES = 20
 _GRADIENTS = 150  # in one linear system; what takes more is better factorised
@@ -122,12 +124,13 @@ def minimize(quadratic: Quadratic, linear: np.ndarray, allowed: BoxBudget, *, to
     n = len(linear)
     start = allowed.project(np.clip(np.zeros(n), allowed.low / n, allowed.high / n))
 
-    best = _exchange(quadratic, linear, start, allowed, _by_gradients, tolerance=tolerance, exchanges=_QUICK_EXCHANGES)
+    by_gradients = partial(_by_gradients, rough=_Rough.of(quadratic))
+    best = _exchange(quadratic, linear, start, allowed, by_gradients, tolerance=tolerance, exchanges=_QUICK_EXCHANGES)
     best_residual = residual(quadratic, linear, best, allowed)
     if best_residual <= tolerance:
         return Solution(best, best_residual, 0)
     quadratic = quadratic.exact()
-    best = _exchange(quadratic, linear, best, allowed, _by_gradients, tolerance=tolerance, exchanges=_QUICK_EXCHANGES)
+    best = _exchange(quadratic, linear, best, allowed, by_gradients, tolerance=tolerance, exchanges=_QUICK_EXCHANGES)
     best_residual = residual(quadratic, linear, best, allowed)
     if best_residual <= tolerance:
         return Solution(best, best_residual, 0)
@@ -152,8 +155,33 @@ def minimize(quadratic: Quadratic, linear: np.ndarray, allowed: BoxBudget, *, to
     return Solution(best, best_residual, rounds)
 
 
-# The free coordinates and the multiplier of the budget.
-_Solved = tuple[np.ndarray, float]
+@dataclass(frozen=True)
+class _Guess:
+    """Which constraints are taken to hold with equality, and where to begin.
+
+    Parameters
+    ----------
+    point : ndarray (n,)
+        Coordinates that are not free stay as they are here.
+    gradient : ndarray (n,) or None
+        Q w - c there, if it is known.
+    free : ndarray (n,) of bool
+        Coordinates to solve for.
+    goal : float or None
+        What all coordinates are to sum to.
+    accuracy : float
+        Of the free coordinates' gradient.
+    """
+
+    point: np.ndarray
+    gradient: np.ndarray | None
+    free: np.ndarray
+    goal: float | None
+    accuracy: float
+
+
+# The point, its gradient Q w - c, and the multiplier of the budget.
+_Solved = tuple[np.ndarray, np.ndarray, float]
 
 
 def _exchange(
@@ -161,16 +189,15 @@ def _exchange(
     linear: np.ndarray,
     start: np.ndarray,
     allowed: BoxBudget,
-    solve: Callable[[Quadratic, np.ndarray, np.ndarray, np.ndarray, float | None, float], _Solved],
+    solve: Callable[[Quadratic, np.ndarray, _Guess], _Solved],
     *,
     tolerance: float,
     exchanges: int,
 ) -> np.ndarray:
     """Return what solves the problem when the active constraints are guessed, the guess mended a few times.
 
-    ``solve(quadratic, linear, start, free, goal, accuracy)`` returns the free coordinates, all others being those of
-    `start`, and the multiplier of the whole sum's being `goal` (0 without one); its accuracy tightens from round to
-    round, because the first guesses are wrong anyway.
+    The accuracy of ``solve(quadratic, linear, guess)`` tightens from round to round, because the first guesses are
+    wrong anyway.
     """
     lower, upper = allowed.lower, allowed.upper
     total = start.sum()
@@ -178,14 +205,15 @@ def _exchange(
     goal = allowed.low if total <= allowed.low + slack else allowed.high if total >= allowed.high - slack else None
     free = (start > lower) & (start < upper)
     full = start >= upper
-    point = start
-    accuracy = max(float(np.abs(quadratic @ start - linear).max()) / 100, tolerance / 4)
+    point, slope = start, quadratic @ start - linear if start.any() else -linear
+    accuracy = max(float(np.abs(slope).max()) / 100, tolerance / 4)
     for _ in range(exchanges):
         if not free.any():
             break
-        point = np.where(free, np.clip(point, lower, upper), np.where(full, upper, lower))
-        point[free], multiplier = solve(quadratic, linear, point, free, goal, accuracy)
-        gradient = quadratic @ point - linear + multiplier
+        guess = np.where(free, np.clip(point, lower, upper), np.where(full, upper, lower))
+        known = slope if np.array_equal(guess, point) else None
+        point, slope, multiplier = solve(quadratic, linear, _Guess(guess, known, free, goal, accuracy))
+        gradient = slope + multiplier
         low = np.where(free, point < lower, ~full & (gradient >= 0))
         high = np.where(free, point > upper, full & (gradient <= 0))
         total = point.sum()
@@ -203,56 +231,78 @@ def _exchange(
             if accuracy <= tolerance / 4:
                 break
             accuracy = tolerance / 4
-        accuracy = max(accuracy / 10, tolerance / 4)
+        accuracy = max(accuracy / _SHARPER, tolerance / 4)
         free, full, goal = next_free, high, next_goal
     return allowed.project(point)
 
 
-def _by_factor(
-    quadratic: Quadratic,
-    linear: np.ndarray,
-    start: np.ndarray,
-    free: np.ndarray,
-    goal: float | None,
-    accuracy: float,
-) -> _Solved:
+def _by_factor(quadratic: Quadratic, linear: np.ndarray, guess: _Guess) -> _Solved:
     """Return the solution by a Cholesky factor of an exact Q, as accurate as it gets."""
+    free, fixed = guess.free, guess.point[~guess.free]
     factor = cho_factor(quadratic.matrix[np.ix_(free, free)], overwrite_a=True, check_finite=False)
-    fixed = start[~free]
     right = linear[free] - quadratic.matrix[np.ix_(free, ~free)] @ fixed
-    point = cho_solve(factor, right, check_finite=False)
-    if goal is None:
-        return point, 0.0
-    along = cho_solve(factor, np.ones(len(right)), check_finite=False)
-    multiplier = float((point.sum() + fixed.sum() - goal) / along.sum())
-    return point - multiplier * along, multiplier
+    solved, multiplier = cho_solve(factor, right, check_finite=False), 0.0
+    if guess.goal is not None:
+        along = cho_solve(factor, np.ones(len(right)), check_finite=False)
+        multiplier = float((solved.sum() + fixed.sum() - guess.goal) / along.sum())
+        solved -= multiplier * along
+    point = guess.point.copy()
+    point[free] = solved
+    return point, quadratic @ point - linear, multiplier
 
 
-def _by_gradients(
-    quadratic: Quadratic,
-    linear: np.ndarray,
-    start: np.ndarray,
-    free: np.ndarray,
-    goal: float | None,
-    accuracy: float,
-) -> _Solved:
-    """Return the solution by conjugate gradients from `start`; a sum is kept by directions that sum to zero."""
-    point = start.copy()
+@dataclass(frozen=True)
+class _Rough:
+    r"""An approximation of Q that is solved at once, :math:`\alpha I + u u^\top / (1^\top u)` with u = Q 1.
+
+    Of a kernel's matrix, whose entries are positive, one direction near u has nearly all the weight (Williams and
+    Seeger, 2001, with the constant vector as the only landmark); α is the mean of what is left on the diagonal.
+    """
+
+    lead: np.ndarray
+    total: float
+    rest: float
+
+    @classmethod
+    def of(cls, quadratic: Quadratic) -> _Rough:
+        lead = quadratic @ np.ones(len(quadratic.matrix))
+        total = float(lead.sum())
+        trace = float(np.diag(quadratic.matrix).sum(dtype=np.float64)) + quadratic.common * len(lead)
+        return cls(lead, total, max(trace - float(lead @ lead) / total, 1e-3 * trace) / len(lead))
+
+    def solver(self, free: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what multiplies by the inverse of its part (free, free)."""
+        lead = self.lead[free]
+        factor = 1 / (self.rest * self.total + float(lead @ lead))
+        return lambda values: (values - lead * (factor * float(lead @ values))) / self.rest
+
+
+def _by_gradients(quadratic: Quadratic, linear: np.ndarray, guess: _Guess, *, rough: _Rough) -> _Solved:
+    """Return the solution by preconditioned conjugate gradients; a sum is kept by directions that sum to zero."""
+    point, gradient, free, goal = guess.point.copy(), guess.gradient, guess.free, guess.goal
     if goal is not None:
-        point[free] += (goal - start.sum()) / np.count_nonzero(free)
-    left = (linear - quadratic @ point)[free]
+        missing = goal - point.sum()
+        if missing:
+            point[free] += missing / np.count_nonzero(free)
+            gradient = None
+    gradient = quadratic @ point - linear if gradient is None else gradient.copy()
     multiplier, previous = 0.0, np.inf
-    direction = np.zeros(len(start))
+    direction = np.zeros(len(point))
+    inverse = rough.solver(free)
+    level = inverse(np.ones(np.count_nonzero(free)))
     for _ in range(_GRADIENTS):
-        multiplier = 0.0 if goal is None else float(left.mean())
-        slope = left - multiplier
-        size = float(slope @ slope)
-        if np.abs(slope).max() <= accuracy:
+        left = -gradient[free]
+        step = inverse(left)
+        if goal is not None:
+            multiplier = float(step.sum() / level.sum())
+            left, step = left - multiplier, step - multiplier * level
+        if np.abs(left).max() <= guess.accuracy:
             break
-        direction[free] = slope + (size / previous) * direction[free]
+        size = float(left @ step)
+        direction[free] = step + (size / previous) * direction[free]
         turned = quadratic @ direction
         length = size / float(direction @ turned)
         point += length * direction
-        left -= length * turned[free]
+        gradient += length * turned
         previous = size
-    return point[free], multiplier
+    return point, gradient, multiplier

@@ -42,7 +42,9 @@ class Scaling:
             )
         if scipy.sparse.issparse(table):
             return scipy.sparse.csr_array(table.multiply(1 / self.scale))
-        return (table - self.location) / self.scale
+        placed = table - self.location
+        placed /= self.scale
+        return placed
 
 
 @dataclass(frozen=True)
@@ -163,16 +165,19 @@ def median_distance(pair: DomainPair) -> float:
         table[_even_rows(given, _MEDIAN_ROWS)]
         for table, given in ((pair.source, pair.given_source), (pair.target, pair.given_target))
     ]
-    parts = []
-    for first, second in ((0, 0), (0, 1), (1, 1)):
-        distances = squared_distances(rows[first], rows[second])
-        if first == second:
-            distances = distances[np.triu_indices(len(distances), 1)]
-        parts.append(distances.ravel())
-    # Expanding the square leaves rounding errors between equal rows.
-    pooled = np.concatenate(parts)
+    both = scipy.sparse.vstack(rows) if scipy.sparse.issparse(rows[0]) else np.concatenate(rows)
+    squared = squared_distances(both, both)
+    # Each pair once. Expanding the square leaves rounding errors between equal rows.
+    pooled = squared[np.tri(len(squared), k=-1, dtype=bool)]
     pooled = pooled[pooled > 1e-12 * max(float(pooled.max()), 1e-300)]
-    return float(np.sqrt(np.median(pooled))) if len(pooled) else 1.0
+    if not len(pooled):
+        return 1.0
+    # As numpy.median, which searches for missing values and orders two places, at ten times the cost.
+    middle = len(pooled) // 2
+    pooled.partition(middle)
+    upper = float(pooled[middle])
+    lower = upper if len(pooled) % 2 else float(pooled[:middle].max())
+    return float(np.sqrt((lower + upper) / 2))
 
 
 def _even_rows(table: Any, count: int) -> np.ndarray:
