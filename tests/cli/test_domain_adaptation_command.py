@@ -86,7 +86,8 @@ def test_a_person_reads_that_all_candidates_are_served_together(tmp_path, capsys
     assert "consensus" in (tmp_path / "run" / "README.md").read_text()
 
 
-def test_some_labels_in_a_table_are_used(tmp_path, capsys):
+@pytest.mark.parametrize("method", ["auto", "tradaboost"])
+def test_some_labels_in_a_table_are_used(method, tmp_path, capsys):
     draws = np.random.default_rng(0)
     X = draws.normal(size=(60, 3)) + np.repeat([[0, 0, 0], [4, 0, 0]], 30, axis=0)
     header = "a,b,c,label"
@@ -98,9 +99,16 @@ def test_some_labels_in_a_table_are_used(tmp_path, capsys):
     out = fitted(
         capsys,
         *(tmp_path / "source.csv", "--target", tmp_path / "target.csv", "--label", "label"),
-        *("--out", tmp_path / "run", "--json"),
+        *("--out", tmp_path / "run", "--method", method, "--json"),
     )
     assert json.loads(out)["adaptation"]["target"] == {"examples": 60, "labelled": 10, "left_out": 0}
+
+
+def test_boosting_without_a_labelled_target_is_refused(folders, tmp_path, capsys):
+    words = [folders / "scan", "--target", folders / "flat", "--method", "tradaboost"]
+    said = refused(capsys, *words, "--out", tmp_path / "run")
+    assert "labels of the target" in said
+    assert "a few target examples" in " ".join(said.split())
 
 
 def test_a_table_of_the_target_needs_no_column_of_labels(tmp_path, capsys):

@@ -36,7 +36,11 @@ def auto(domains):
     return DomainAdaptation().fit(X, y, target=Domain(target))
 
 
-@pytest.mark.parametrize("method", FEATURE_METHODS)
+# What needs labels of the target is tested by itself.
+UNLABELLED = tuple(name for name in FEATURE_METHODS if name != "tradaboost")
+
+
+@pytest.mark.parametrize("method", UNLABELLED)
 def test_every_method_fits_predicts_and_is_saved(domains, method, tmp_path):
     X, y, target, truth = domains
     before = X.copy(), target.copy()
@@ -169,7 +173,7 @@ def test_labels_of_the_target_choose_nothing_when_they_are_missing(domains):
     np.testing.assert_array_equal(with_column.predict_proba(target), without.predict_proba(target))
 
 
-@pytest.mark.parametrize("method", FEATURE_METHODS)
+@pytest.mark.parametrize("method", UNLABELLED)
 def test_a_few_labelled_target_examples_help_every_method(method):
     """What tells the classes apart in the target says nothing in the source: only labels can tell."""
     draws = np.random.default_rng(0)
@@ -201,7 +205,7 @@ def test_sparse_features_are_taken(domains, method):
     assert set(model.predict(sp.csr_matrix(target))) <= {"ash", "elm", "oak"}
 
 
-@pytest.mark.parametrize("method", FEATURE_METHODS)
+@pytest.mark.parametrize("method", UNLABELLED)
 def test_the_target_may_lack_a_class(domains, method):
     X, y, target, truth = domains
     there = truth != "oak"
@@ -400,7 +404,7 @@ def test_a_class_of_ones_own_does_not_stand_for_one_of_grafts(domains, tmp_path)
     assert type(graft.load(run, classes=[impostor]).method) is CORAL
 
 
-@pytest.mark.parametrize("method", ["meda", "centroids"])
+@pytest.mark.parametrize("method", ["meda", "centroids", "tradaboost"])
 @pytest.mark.parametrize(
     ("option", "given"),
     [("head", {"head": "prototype"}), ("class_weight", {"class_weight": "balanced"})],
@@ -488,3 +492,47 @@ def test_several_labels_with_an_unknown_cell_in_every_row_are_taken():
     table[np.arange(80), np.arange(80) % 2] = np.nan
     model = DomainAdaptation(label_names=["p", "q"]).fit(X, table, target=Domain(there))
     assert model.predict(there).shape == (80, 2)
+
+
+@pytest.fixture(scope="module")
+def misleading():
+    """Three kinds told apart by two columns; a part of the source has two of the names the wrong way round."""
+    draws = np.random.default_rng(0)
+    y = np.repeat(["oak", "ash", "elm"], 60)
+    places = {"ash": (3, 0), "elm": (0, 3), "oak": (-3, -3)}
+    X, target = (draws.normal(size=(180, 4)) + [[*places[name], 0, 0] for name in y] for _ in range(2))
+    told = np.where(y == "ash", "elm", np.where(y == "elm", "ash", y))
+    told[::3] = y[::3]
+    some = np.full(180, None, dtype=object)
+    some[::9] = y[::9]
+    return X, told, target, some, y
+
+
+def test_boosting_follows_the_labels_of_the_target_where_the_source_misleads(misleading, tmp_path):
+    X, told, target, some, truth = misleading
+    hidden = some == np.array(None)
+    plain = DomainAdaptation(method="source-only").fit(X, told, target=Domain(target, some))
+    model = DomainAdaptation(method="tradaboost").fit(X, told, target=Domain(target, some))
+    assert plain.score(target[hidden], truth[hidden]) + 0.2 < model.score(target[hidden], truth[hidden])
+    assert list(model.classes_) == ["ash", "elm", "oak"]
+    probabilities = model.predict_proba(target)
+    assert (probabilities > 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(target))
+    again = graft.load(model.save(tmp_path / "run"))
+    np.testing.assert_array_equal(again.predict_proba(target), probabilities)
+    assert not list((tmp_path / "run").glob("*.pkl"))
+
+
+def test_boosting_takes_sparse_features(misleading):
+    X, told, target, some, truth = misleading
+    model = DomainAdaptation(method="tradaboost")
+    model.fit(sp.csr_matrix(X), told, target=Domain(sp.csr_matrix(target), some))
+    assert model.score(sp.csr_matrix(target), truth) > 0.8
+
+
+def test_boosting_without_labels_of_the_target_says_how_to_give_them(misleading):
+    X, told, target, *_ = misleading
+    with pytest.raises(DataError, match=r"labels of the target.*Domain\(inputs, labels\)"):
+        DomainAdaptation(method="tradaboost").fit(X, told, target=Domain(target))
+    assert all("tradaboost" not in names for names in CANDIDATES.values())

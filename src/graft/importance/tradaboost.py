@@ -118,7 +118,7 @@ class TrAdaBoostClassifier(ClassifierMixin, BaseEstimator):
             If the mask does not fit, or there are fewer than two classes.
         """
         integer("rounds", self.rounds, low=1)
-        X, y = validate_data(self, X, y)
+        X, y = validate_data(self, X, y, accept_sparse="csr")
         check_classification_targets(y)
         mask = target_rows(in_target, len(y))
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -160,18 +160,35 @@ class TrAdaBoostClassifier(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the votes (n, K), shares of all; for two classes the second's minus the first's (n,)."""
+        shares = self._shares(X)
+        return shares[:, 1] - shares[:, 0] if shares.shape[1] == 2 else shares
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the shares of the votes (n, K), columns as in `classes_`.
+
+        One more vote of the mean size knows nothing: no class is ever impossible. They are not calibrated.
+        """
+        shares = self._shares(X)
+        count = len(self.votes_)
+        return (count * shares + 1 / shares.shape[1]) / (count + 1)
+
+    def _shares(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, reset=False, accept_sparse="csr")
         shares = np.zeros((X.shape[0], len(self.classes_)))
         for model, vote in zip(self.estimators_, self.votes_, strict=True):
             shares[np.arange(len(shares)), model.predict(X)] += vote
-        shares /= self.votes_.sum()
-        return shares[:, 1] - shares[:, 0] if shares.shape[1] == 2 else shares
+        return shares / self.votes_.sum()
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of most votes (n,)."""
         votes = self.decision_function(X)
         return self.classes_[(votes > 0).astype(int) if votes.ndim == 1 else votes.argmax(axis=1)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
 
 def seeded(estimator: Any, seed: int) -> Any:

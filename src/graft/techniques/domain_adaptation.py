@@ -84,7 +84,9 @@ class DomainAdaptation(Technique):
         (``"standardization"``, ``"coral"``, ``"subspace-alignment"``, ``"geodesic-flow"``, ``"tca"``, ``"jda"``,
         ``"bda"``, ``"transport"``, ``"sinkhorn"``, ``"class-transport"``, ``"linear-transport"``), or an unfitted
         `graft.alignment.Alignment` with options of one's own; ``"centroids"`` and ``"meda"``, which are classifiers of
-        their own and take no head and no weights. These work on features of the frozen network, in seconds.
+        their own and take no head and no weights; likewise ``"tradaboost"``
+        (`graft.importance.TrAdaBoostClassifier` of logistic regressions), which needs labels of a few target examples,
+        for where the source misleads. These work on features of the frozen network, in seconds.
 
         Through the network, whose layers are trained: one of `graft.alignment.ADAPTATION_LOSSES` (``"deep-coral"``,
         ``"dan"``, ``"jan"``, ``"dann"``, ``"cdan"``, ``"mcd"``, ``"mdd"``, ``"mcc"``, ``"afn"``, ``"bsp"``,

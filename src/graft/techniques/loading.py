@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from graft import alignment
 from graft.backbones import Backbone
 from graft.backbones.saved import backbone_of_run
 from graft.errors import RunError
 from graft.heads import HEADS, LinearClassifier, LinearMultiLabel, LinearRegressor, head_class
+from graft.importance import TrAdaBoostClassifier
 from graft.metrics import Evaluation
 from graft.persistence import assemble, read_run
 from graft.techniques.adaptation import AdaptedHead
@@ -74,6 +76,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None, cl
     config = run.config
     heads: list[type] = [head_class(name, task) for task, names in HEADS.items() for name in names]
     heads += [LinearClassifier, LinearMultiLabel, LinearRegressor, AdaptedHead, *_ALIGNMENTS]
+    heads += [TrAdaBoostClassifier, LogisticRegression]
     heads += [getattr(alignment, name) for name in alignment.ADAPTATION_LOSSES.values()]
     known_classes = {kind.__name__: kind for kind in (*classes, *heads)}
     try:

@@ -10,15 +10,16 @@ from typing import Any, final
 import numpy as np
 from scipy.special import expit
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 
 from graft import alignment, importance
 from graft.alignment import Alignment
-from graft.errors import RequestError
+from graft.errors import DataError, RequestError
 from graft.importance import DENSITY_RATIOS, LABEL_SHIFTS, Weights, flattening
 from graft.importance.two_sample import AucTest
 from graft.techniques.adaptation.adapted_head import AdaptedHead
-from graft.techniques.adaptation.problem import Problem, held_out_probabilities
+from graft.techniques.adaptation.problem import Problem, held_out_probabilities, stacked
 
 ANY_TASK = ("classification", "multilabel", "regression")
 CLASSES_ONLY = ("classification",)
@@ -236,6 +237,36 @@ class JointlyFitted(Method):
         return Adapted(None, classifier, scaled=True)
 
 
+@final
+class Boosted(Method):
+    """Boosting that follows the target's labels, and lets source examples that contradict them lose their weight.
+
+    See `graft.importance.TrAdaBoostClassifier`, here with logistic regressions on the scaled features, whose weights
+    are arrays that a run can hold.
+    """
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return CLASSES_ONLY
+
+    def adapt(self, problem: Problem) -> Adapted:
+        if not len(problem.known):
+            raise DataError(
+                "labels of the target",
+                expected="labels of a few target examples, which method='tradaboost' follows",
+                found="none",
+                remedy="Pass target=Domain(inputs, labels), None where a label is missing (in a table: an empty cell), "
+                "or take a method that needs none.",
+            )
+        source, target = problem.scaled
+        features = stacked(source, target[problem.known])
+        labels = np.concatenate([problem.targets, problem.known_targets])
+        base = LogisticRegression(max_iter=1000)
+        booster = importance.TrAdaBoostClassifier(base, random_state=problem.random_state)
+        booster.fit(features, labels, in_target=np.arange(len(labels)) >= len(problem.targets))
+        return Adapted(None, booster, scaled=True)
+
+
 # Closed-form alignments, and how they are made: the package's names are imported when asked for.
 ALIGNMENTS: dict[str, Callable[[], Alignment]] = {
     "standardization": lambda: alignment.DomainStandardization(),
@@ -251,7 +282,8 @@ ALIGNMENTS: dict[str, Callable[[], Alignment]] = {
     "linear-transport": lambda: alignment.LinearTransport(),
 }
 JOINTLY_FITTED = ("centroids", "meda")
-FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, *JOINTLY_FITTED)
+BOOSTED = "tradaboost"
+FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, *JOINTLY_FITTED, BOOSTED)
 
 
 def feature_method(method: Any) -> Method:
@@ -272,6 +304,8 @@ def feature_method(method: Any) -> Method:
         return LabelShift(method)
     if method in JOINTLY_FITTED:
         return JointlyFitted(alignment.MEDA() if method == "meda" else alignment.CentroidRefinement())
+    if method == BOOSTED:
+        return Boosted()
     return Aligned(ALIGNMENTS[method]())
 
 
@@ -309,7 +343,7 @@ def require_no_head(method: Any, asked: Mapping[str, Any]) -> None:
         If one was asked for.
     """
     given = [name for name, value in asked.items() if value is not None]
-    if isinstance(method, str) and method in JOINTLY_FITTED and given:
+    if isinstance(method, str) and method in (*JOINTLY_FITTED, BOOSTED) and given:
         raise RequestError(
             given[0],
             expected="a method beside it that fits a head",
