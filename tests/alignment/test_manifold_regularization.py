@@ -120,6 +120,12 @@ def test_units_of_the_columns_do_not_matter(told):
     )
 
 
+def test_rows_may_come_as_lists(told):
+    X, p = told
+    model = fitted(X.tolist(), p)
+    assert np.array_equal(model.predict_proba(X.tolist()), fitted(X, p).predict_proba(X))
+
+
 def test_labels_are_kept_and_are_probabilities_of_one():
     draws = np.random.default_rng(7)
     codes = np.repeat([0, 1, 2], 20)

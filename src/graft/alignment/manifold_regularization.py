@@ -128,8 +128,8 @@ class ManifoldRegularization(ClassifierMixin, BaseEstimator):
         smoothness = number("smoothness", self.smoothness, low=0.0)
         neighbors = integer("n_neighbors", self.n_neighbors, low=1)
         most = integer("max_landmarks", self.max_landmarks, low=1)
-        validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
-        self.classes_, wanted = _wanted(X, y, probabilities, classes)
+        checked = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+        self.classes_, wanted = _wanted(checked, y, probabilities, classes)
         self.standardization_ = DomainStandardization(unit_length=False).fit(X)
         examples = self._placed(X)
         landmarks = None
