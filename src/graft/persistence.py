@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             remedy="Free some space or name another place; nothing was written.",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing was begun where the folder is a file
+            partial.unlink(missing_ok=True)
 
 
 def write_run(

@@ -355,7 +355,7 @@ def test_it_is_written_whole_or_refused(made, tmp_path):
     assert written.name == "report.html"
     assert [path.name for path in written.parent.iterdir()] == ["report.html"]
     (tmp_path / "taken").write_text("")
-    with pytest.raises(GraftError, match="a folder that takes the report"):
+    with pytest.raises(GraftError, match="a disk that takes the file"):
         reports.write_html(made["tasks"], folder=tmp_path / "taken")
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from graft._checks import one_of
-from graft.errors import GraftError, RequestError, RunError
+from graft.errors import RequestError, RunError
 from graft.metrics.estimate import Estimate
+from graft.persistence import whole_file
 
 FORMAT = 1
 KIND = "graft comparison"
@@ -273,17 +274,8 @@ class Results:
         """
         path = Path(folder)
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_whole(path / CSV_FILE, self.to_csv())
-            return write_whole(path / JSON_FILE, text + "\n")
-        except OSError as error:
-            raise GraftError(
-                str(path),
-                expected="a folder that takes the results",
-                found=error.strerror or str(error),
-                remedy="Free some space or name another folder.",
-            ) from error
+        write_whole(path / CSV_FILE, self.to_csv())
+        return write_whole(path / JSON_FILE, text + "\n")
 
     def to_csv(self) -> str:
         """Return a table with a row for each cell; a figure that is not known is an empty cell."""
@@ -340,13 +332,9 @@ def read_results(path: str | os.PathLike[str]) -> Results:
 
 
 def write_whole(file: Path, text: str) -> Path:
-    """Write a file beside its place and move it there, so that nobody ever reads half of it."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
+    """Write a text whole or not at all (`graft.persistence.whole_file`), and return its path."""
+    with whole_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
     return file
 
 

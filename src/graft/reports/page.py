@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from graft.errors import GraftError
 from graft.evaluation.results import Results, write_whole
 from graft.reports.evidence import domains, learning, tasks, worth
 from graft.reports.markup import Markup, element, joined
@@ -88,17 +87,7 @@ def write_html(results: Results, *more: Results, folder: str | os.PathLike[str])
     GraftError
         If the disk does not take it.
     """
-    place, text = Path(folder), html(results, *more)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        return write_whole(place / HTML_FILE, text)
-    except OSError as error:
-        raise GraftError(
-            str(place),
-            expected="a folder that takes the report",
-            found=error.strerror or str(error),
-            remedy="Free some space or name another folder.",
-        ) from error
+    return write_whole(Path(folder) / HTML_FILE, html(results, *more))
 
 
 def _sections(results: Results) -> list[Markup | None]:

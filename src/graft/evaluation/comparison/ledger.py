@@ -45,7 +45,6 @@ class Ledger:
         """Write a finished cell down."""
         if self._cells is None:
             return
-        self._cells.mkdir(parents=True, exist_ok=True)
         write_whole(self._cells / f"{key}.json", json.dumps(measured.to_dict(), ensure_ascii=False))
         self.end(key)
 
