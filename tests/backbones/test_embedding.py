@@ -167,6 +167,10 @@ def test_bad_files_are_listed(backbone, files, tmp_path):
         with pytest.raises(UnreadableInputsError) as caught:
             embed(backbone, inputs, store=store)
         assert len(caught.value.failures) == 3
+        assert "strict=False" in caught.value.remedy
+    with pytest.raises(UnreadableInputsError) as caught:
+        embed(backbone, [empty, cut], store=False)
+    assert "strict" not in caught.value.remedy  # nothing would be left
 
 
 def test_nothing_readable_is_no_crash(backbone, tmp_path):

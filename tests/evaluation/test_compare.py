@@ -350,6 +350,42 @@ def test_equal_numbers_have_no_r2_and_the_cell_says_so():
     assert [(cell.status, "R²" in cell.reason) for cell in found.cells] == [("failed", True)]
 
 
+class Counted(Knows):
+    """Counts how often any copy of it ran."""
+
+    runs = 0
+
+    def forward(self, x):
+        Counted.runs += 1
+        return super().forward(x)
+
+
+class RunMeter:
+    """A joule for each run of the network."""
+
+    sources = ("rapl",)
+
+    def __init__(self, device):
+        pass
+
+    def reading(self):
+        return (float(Counted.runs),)
+
+    def joules_since(self, before):
+        return Counted.runs - before[0]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_first_cell_pays_for_embedding_as_the_others_do(kept, monkeypatch, tmp_path):
+    X, y = vectors()
+    monkeypatch.setattr(comparing, "EnergyMeter", RunMeter)
+    options = {"techniques": ["feature-extraction"], "budgets": [20], "seeds": 3, "store": tmp_path if kept else False}
+    found = graft.compare(X, y, backbone=network(Counted()), **options)
+    # One run embeds the sample of 64, and here all 40 examples: without a store each fit runs it, and nothing is added.
+    expected = 40 / 64 if kept else 1.0
+    assert [cell.energy_joules for cell in found.cells] == pytest.approx([expected] * 3)
+
+
 def test_what_cannot_be_read_is_not_counted_as_learnt_from():
     X, y = digits(60)
     X[:6] = "nowhere.png"

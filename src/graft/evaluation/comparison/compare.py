@@ -22,7 +22,7 @@ from graft.data import Domain, check_classes, label_array, modality_of, read
 from graft.errors import DataError, RequestError
 from graft.evaluation.comparison.candidates import Candidate, candidates, chosen
 from graft.evaluation.comparison.curves import Curves
-from graft.evaluation.comparison.deals import Deal, checked_budgets, deal, default_budgets, goals, labelled
+from graft.evaluation.comparison.deals import Deal, checked_budgets, deal, default_budgets, goals, labelled, target_test
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.ledger import Ledger
 from graft.evaluation.comparison.measuring import SCORES, Measured, measure
@@ -169,7 +169,7 @@ def compare(
     compared = chosen(techniques, offered)
     deals = [deal(domain, tasks, seed=seed, test=test, target=goal_domain) for seed in seed_list]
     if goal_domain is not None and tasks[0].kind == "classification":
-        seen = label_array(goal_domain.labels)[deals[0].test]
+        seen = label_array(goal_domain.labels)[target_test(goal_domain)]
         check_classes(tasks[0].classes, seen, subject=f"labels of target {goal_domain.name!r}")
     sizes = default_budgets(deals, tasks) if budgets is None else checked_budgets(budgets, deals, tasks)
     ledger = Ledger(out)  # a request that is refused leaves no folder behind

@@ -18,7 +18,7 @@ from graft.evaluation.comparison.deals import Deal, kind_of
 from graft.evaluation.comparison.network_cost import NetworkCost
 
 # Raised when a cell of the same name would be measured otherwise: cells of before are then measured again.
-PROCEDURE = 1
+PROCEDURE = 2
 
 
 @dataclass(frozen=True)
