@@ -43,7 +43,7 @@ class Cell:
     seed : int
         Of the split, the examples drawn and the training.
     n_train : int
-        The labelled examples that it was fitted to.
+        The labelled examples that it was fitted to, without those that could not be read.
     status : {"done", "left out", "failed"}
     reason : str
         Why it was left out or failed; empty where it is done.
