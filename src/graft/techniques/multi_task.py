@@ -84,7 +84,8 @@ class MultiTask(TaskTechnique):
         examples alike.
     grouping : sequence of sequences of str, "auto" or None
         Tasks that are learnt together; None: all. ``"auto"``: as fits of pairs on the frozen features advise (of more
-        than eight tasks, the angles of their gradients).
+        than eight tasks, the angles of their gradients). These look at the first part that is held out, so that the
+        verdict, which is measured on all parts, is a little in favour of the groups.
     protect : bool
         Serve the single-task solution of a task that learning together harms beyond its interval.
     compare : bool
