@@ -117,7 +117,13 @@ def adaptation_lines(told: dict[str, Any]) -> list[str]:
     contest = told.get("tournament")
     if contest is not None:
         lines += [f"  {contest['reason']}", *(f"  Warning: {warning}" for warning in contest["warnings"])]
-        lines += [f"  {name} was left out: {why}" for name, why in contest["left_out"].items()]
+        reasons: dict[str, list[str]] = {}
+        for name, why in contest["left_out"].items():
+            reasons.setdefault(why, []).append(name)
+        lines += [
+            f"  {', '.join(names)} {'was' if len(names) == 1 else 'were'} left out: {why}"
+            for why, names in reasons.items()
+        ]
     return [part for line in lines for part in wrap(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
 
 

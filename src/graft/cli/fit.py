@@ -422,7 +422,7 @@ def _print(model: Any, run: str, examples: int, measured: dict[str, Any], cross_
 def _training_lines(training: dict[str, Any]) -> list[str]:
     """Say how the training went and, where there is a probe, which model is served and what it gained."""
     lines = [
-        f"Trained {training['steps']} steps ({training['epochs']:.1f} epochs), "
+        f"Trained {counted(training['steps'], 'step')} ({training['epochs']:.1f} epochs), "
         f"{training['trained_parameters']:,} parameters."
     ]
     if training["skipped"]:
