@@ -15,7 +15,7 @@ PER_SPECIES = 20
 _COMPARED = {
     "photos": (
         "{photos} --technique raw-input --technique from-scratch --technique feature-extraction "
-        "--technique fine-tuning --image-size 64 --labels 5 --labels all --epochs 6"
+        "--technique fine-tuning --image-size 64 --labels 5 --labels 10 --epochs 3"
     ),
     "another domain": (
         "{photos} --target {field} --technique source-only --technique domain-adaptation --image-size 64 --labels all"
@@ -61,7 +61,7 @@ def demo(folder: Path) -> int:
     for name, words in _COMPARED.items():
         compared.append(f"{folder}/compared/{name.replace(' ', '_')}")
         filled = words.format(photos=photos, field=field, tickets=tickets)
-        commands.append(f"compare {filled} --seeds 2 --budget 20s --out {compared[-1]}")
+        commands.append(f"compare {filled} --seeds 1 --budget 40s --out {compared[-1]}")
     commands.append(f"report {' '.join(compared)} --out {folder}")
     for command in commands:
         if command.startswith("predict"):
