@@ -246,7 +246,7 @@ def domains(results: Results) -> Markup | None:
             "p",
             f"Features of {results.data.get('name', 'the source')} (source) and {target} (target) in the plane of "
             "their principal components, before and after the adaptation. A line joins the mean of a class in the "
-            "source with its mean in the target. Methods that weigh examples move none.",
+            "source with its mean in the target. Methods that weigh examples, and the consensus of several, move none.",
         ),
         element("div", found, class_="pair"),
         data_part="domains",
