@@ -117,15 +117,19 @@ def test_what_is_trained_is_the_trunks_own(backbone, inputs):
 
 
 def test_the_trunk_is_left_as_it_was(backbone, inputs):
+    def hooks():
+        return [(len(one._forward_hooks), len(one._forward_pre_hooks)) for one in trunk.modules()]
+
     trunk = backbone.copy_module()
     set_trained(trunk, last_groups(backbone, trunk, 2))
-    modes = [one.training for one in trunk.modules()]
+    # transformers leaves hooks of its own in an encoder whose hidden states were once asked for.
+    modes, hooked = [one.training for one in trunk.modules()], hooks()
     before = copy.deepcopy(trunk.state_dict())
     batch = backbone.collate(backbone.read(inputs))
     boundary = Boundary(trunk, last_groups(backbone, trunk, 2), batch)
     boundary.activations(batch)
     assert [one.training for one in trunk.modules()] == modes
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in trunk.modules())
+    assert hooks() == hooked
     assert all(torch.equal(before[name], values) for name, values in trunk.state_dict().items())
 
 
