@@ -15,8 +15,6 @@ from graft.cli.domain_adaptation import (
     Budget,
     Method,
     Target,
-    adaptation_lines,
-    candidate_rows,
     chosen_technique,
     read_target,
 )
@@ -57,6 +55,7 @@ from graft.cli.fine_tuning import (
     refuse_training,
     resumable,
 )
+from graft.cli.fitted import show_fitted, summary
 from graft.cli.multi_task import TECHNIQUE as MULTI_TASK
 from graft.cli.multi_task import Balancing, Kind, Protect, Sharing, Together, options_of, show, told
 from graft.cli.options import (
@@ -75,11 +74,8 @@ from graft.cli.options import (
     network_for,
     read_data,
 )
-from graft.cli.show import counted, metric_rows, print_json, print_table
+from graft.cli.show import print_json
 from graft.errors import DataError, RequestError
-
-# Of a training, what the summary tells; the losses of every step are in the run.
-_TOLD = ("steps", "epochs", "skipped", "trained_parameters", "served", "verdict")
 
 
 def fit(
@@ -353,107 +349,9 @@ def fit(
     cross_validated = domain.split("val") is None and model.training_ is None
     run = model.save(out)
     if json:
-        print_json({**_summary(model, str(run), measured), "advice": None if advice is None else advice.to_dict()})
+        print_json({**summary(model, str(run), measured), "advice": None if advice is None else advice.to_dict()})
     else:
         print("".join(f"{line}\n" for line in fitting_lines(advice)), end="")
-        _print(model, str(run), learning.size - len(model.left_out_) - model.unlabelled_, measured, cross_validated)
-
-
-def _summary(model: Any, run: str, measured: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "run": run,
-        "technique": model.technique,
-        "backbone": model.backbone_.name,
-        "head": type(model.head_).__name__,
-        "selection": getattr(model.head_, "selection_", None),
-        "task": model.task_.kind,
-        "classes": list(model.task_.classes),
-        "training": model.training_ and {key: model.training_.get(key) for key in _TOLD},
-        "adaptation": model.adaptation_,
-        "seconds": model.seconds_,
-        **{name: None if found is None else found.to_dict() for name, found in measured.items()},
-        "left_out": [{"row": row, "input": name, "reason": reason} for row, name, reason in model.left_out_],
-        "unlabelled": model.unlabelled_,
-    }
-
-
-def _print(model: Any, run: str, examples: int, measured: dict[str, Any], cross_validated: bool) -> None:
-    task = model.task_
-    what = f"{len(task.classes)} classes" if task.classes else task.kind
-    network = "no network" if model.backbone_.modality == "features" else model.backbone_.name
-    print(f"Fitted {model.technique} on {examples} examples, {what}, with {network}.")
-    if model.left_out_:
-        print(f"{counted(len(model.left_out_), 'input')} could not be read, left out:")
-        for _, name, reason in model.left_out_[:5]:
-            print(f"  {name}: {reason}")
-        if len(model.left_out_) > 5:
-            print(f"  and {len(model.left_out_) - 5} more (graft check lists every one)")
-    if model.unlabelled_:
-        print(f"{counted(model.unlabelled_, 'example')} without a label, left out.")
-    adapted = model.adaptation_
-    for line in adaptation_lines(adapted) if adapted else ():
-        print(line)
-    if adapted and "tournament" in adapted:
-        print_table(("method", "standing", "better by", "worse by"), candidate_rows(adapted), title="Candidates")
-    if model.training_ is not None:
-        print("\n".join(_training_lines(model.training_)))
-    elif not adapted or "chosen" in model.head_.selection_:
-        print(_head_line(model.head_))
-    where = ", source" if adapted else ""
-    titles = {
-        "validation": "Validation" + (f" (cross-validated{where})" if cross_validated else ""),
-        "test": f"Test{where}",
-        "target": "Target, whose labels nothing but this table looked at",
-    }
-    for name, found in measured.items():
-        if found is None:
-            why = "this method holds none of the source out" if adapted else "too few examples to hold any out"
-            print(f"No validation: {why}.")
-            continue
-        title = f"{titles[name]}, {found.examples} examples"
-        print_table(("metric", "value", "95 % interval"), metric_rows(found.metrics), title=title)
-    seconds = model.seconds_
-    trained = "head" if model.training_ is None else "training"
-    parts = f"{seconds['features']:.1f} features, {seconds['training']:.1f} {trained}"
-    print(f"Seconds: {parts}, {seconds['total']:.1f} total.")
-    print(f"Saved in {run}. Next: graft predict {run} DATA")
-
-
-def _training_lines(training: dict[str, Any]) -> list[str]:
-    """Say how the training went and, where there is a probe, which model is served and what it gained."""
-    lines = [
-        f"Trained {counted(training['steps'], 'step')} ({training['epochs']:.1f} epochs), "
-        f"{training['trained_parameters']:,} parameters."
-    ]
-    if training["skipped"]:
-        lines.append(f"{counted(training['skipped'], 'step')} left out, because the loss was not finite.")
-    if "verdict" not in training:
-        return lines
-    verdict = training["verdict"]
-    if verdict is None:
-        return [*lines, "Served: the network from random weights; there is no probe to compare it with."]
-    what = {"probe": "the probe (frozen network, new head)", "fine-tuned": "the fine-tuned network"}
-    served = training["served"]
-    lines.append(f"Served: {what.get(served, f'{served}: the average with the pretrained weights')}.")
-    gain = verdict["gain"]
-    if served != "probe" and gain["low"] is not None:
-        scale, unit = (1, "squared error") if "rmse" in verdict["candidates"]["probe"] else (100, "points")
-        value, low, high = (scale * gain[name] for name in ("value", "low", "high"))
-        lines.append(
-            f"  {value:+.1f} {unit} ({low:+.1f} to {high:+.1f}) against the probe, "
-            f"on {verdict['examples']} held-out examples."
+        show_fitted(
+            model, str(run), learning.size - len(model.left_out_) - model.unlabelled_, measured, cross_validated
         )
-    return lines
-
-
-def _head_line(head: Any) -> str:
-    """Say which head it is; where several were tried, also by how much the best led the next."""
-    found = head.selection_
-    if "chosen" not in found:
-        return f"Head: {type(head).__name__}."
-    names = [found["chosen"]] if isinstance(found["chosen"], str) else found["chosen"]
-    line = f"Head: {' + '.join(names)}, of {len(found['tried'])} tried by cross-validation"
-    if not found["lead"]:
-        return f"{line}."
-    unit = f"{100 * found['lead']:.1f} points" if found["score"] == "accuracy" else f"{found['lead']:.3g} squared error"
-    return f"{line};\n  the best leads the next by {unit}."

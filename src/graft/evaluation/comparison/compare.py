@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,12 @@ from graft.data import Domain, check_classes, label_array, modality_of, read
 from graft.errors import DataError, RequestError
 from graft.evaluation.comparison.candidates import Candidate, candidates, chosen
 from graft.evaluation.comparison.curves import Curves
-from graft.evaluation.comparison.deals import Deal, checked_budgets, deal, default_budgets, goals, labelled, target_test
+from graft.evaluation.comparison.deals import Deal, checked_budgets, deal, default_budgets, goals, target_test
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.ledger import Ledger
 from graft.evaluation.comparison.measuring import SCORES, Measured, measure
-from graft.evaluation.comparison.memory import total_memory_gib
 from graft.evaluation.comparison.network_cost import network_cost
+from graft.evaluation.comparison.provenance import data_facts, input_words, library_versions, machine_facts
 from graft.evaluation.comparison.schedule import measure_all
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.verdict import Wording, judge
@@ -35,11 +33,6 @@ from graft.evaluation.results import Results, Verdict
 from graft.metrics import METRIC_TITLES
 
 _DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
-_LIBRARIES = {
-    "image": ("numpy", "scikit-learn", "torch", "torchvision", "timm", "pillow"),
-    "text": ("numpy", "scikit-learn", "torch", "transformers"),
-    "features": ("numpy", "scikit-learn", "torch"),
-}
 
 
 def compare(
@@ -299,9 +292,9 @@ def _results(
     network = setup.backbone
     return Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(setup.modality),
-        machine=_machine(network),
-        data=_data(setup, deals),
+        versions=library_versions(setup.modality),
+        machine=machine_facts(network),
+        data=data_facts(setup, deals),
         settings={
             "backbone": None
             if network is None
@@ -310,7 +303,7 @@ def _results(
                 "weights_hash": network.weights_hash,
                 "parameters": network.parameters,
                 "feature_dim": network.feature_dim,
-                "input": _input(network),
+                "input": input_words(network),
                 "license": network.license,
             },
             "budgets": list(sizes),
@@ -370,90 +363,6 @@ def _details(curves: Curves, compared: Sequence[Candidate], verdict: Verdict) ->
             gains = [two["tasks"] for two in verdict.findings if two["tasks"] and two["with"] == one.name]
             found.append({**cells[min(cells)].details, "gains": gains[0] if gains else []})
     return found
-
-
-def _data(setup: Setup, deals: Sequence[Deal]) -> dict[str, Any]:
-    domain, target, tasks = setup.domain, setup.target, setup.tasks
-    labels = label_array(domain.labels)
-    known = labelled(domain)
-    counts: list[dict[str, Any]] = []
-    if setup.kind == "classification":
-        codes = tasks[0].codes(labels[known].ravel())
-        values = [str(value) for value in tasks[0].classes]
-        counts = [{"class": value, "examples": int((codes == place).sum())} for place, value in enumerate(values)]
-    elif setup.kind == "multilabel":
-        for place, name in enumerate(tasks[0].classes):
-            held = sum(value == 1 for value in labels[:, place].tolist())
-            counts.append({"class": str(name), "examples": int(held)})
-    classes = [str(one.name) for one in tasks] if len(tasks) > 1 else [str(value) for value in tasks[0].classes]
-    return {
-        "name": domain.name,
-        "modality": setup.modality,
-        "task": {"kind": setup.kind, "name": "" if len(tasks) > 1 else tasks[0].name, "classes": classes},
-        "examples": domain.size,
-        "labelled": int(known.sum()),
-        "classes": counts,
-        "groups": domain.groups is not None,
-        "splits": [
-            {"seed": one.seed, "pool": len(one.pool), "test": len(one.test), "given": one.given} for one in deals
-        ],
-        "fingerprint": setup.fingerprint,
-        "target": None
-        if target is None
-        else {
-            "name": target.name,
-            "examples": target.size,
-            "test": len(deals[0].test),
-            "labelled": int(labelled(target).sum()),
-            "fingerprint": setup.target_fingerprint,
-        },
-    }
-
-
-def _machine(network: Backbone | None) -> dict[str, Any]:
-    import torch
-
-    device = "cpu"
-    on_card = network is not None and network.device.type == "cuda"
-    if network is not None and on_card:
-        device = f"cuda: {torch.cuda.get_device_name(network.device)}"
-    elif network is not None:
-        device = network.device.type
-    names = []
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text(errors="replace").splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    affinity = getattr(os, "sched_getaffinity", None)
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count() if affinity is None else len(affinity(0)),
-        "memory_gib": total_memory_gib(),
-        "device": device,
-        "memory_is": "cuda" if on_card else "resident",
-    }
-
-
-def _versions(modality: str) -> dict[str, str]:
-    import graft
-
-    found = {"python": platform.python_version(), "graft": graft.__version__}
-    for name in _LIBRARIES[modality]:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _input(network: Backbone) -> str:
-    plan = network.preprocessing.to_dict()
-    size = plan.get("size")
-    if isinstance(size, list | tuple) and len(size) == 2:
-        return f"{size[1]} x {size[0]} pixels"
-    length = plan.get("max_length")
-    return f"{length} tokens" if length else network.modality
 
 
 def _line(
