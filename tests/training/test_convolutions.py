@@ -151,6 +151,15 @@ def test_an_activation_in_place_between_them_is_no_pair():
     assert torch.equal(found[0], wanted[0])
 
 
+def test_the_gradient_of_a_mean_over_places_is_not_written_out():
+    network, seen = small(nn.ReLU6), []
+    network[5].register_full_backward_hook(lambda _module, _inputs, outputs: seen.append(outputs[0].stride()))
+    network[7].register_full_backward_hook(lambda _module, _inputs, outputs: seen.append(outputs[0].stride()))
+    with fast_convolutions(network, torch.randn(2, 3, 9, 9)):
+        network(torch.randn(2, 3, 9, 9)).sum().backward()
+    assert seen[0][2:] == (0, 0)
+
+
 def test_the_network_is_left_as_it_was_also_after_an_error():
     network, batch = small(), torch.randn(5, 3, 8, 8)
     before = {name: values.clone() for name, values in network.state_dict().items()}

@@ -20,6 +20,7 @@ from graft.training.averaging import Snapshot, Weights, put, take, update_averag
 from graft.training.batches import Batch, prefetch
 from graft.training.checkpoint import Checkpoints
 from graft.training.gradients import Loss, mean_gradients
+from graft.training.memory import freed_memory_kept
 from graft.training.network import set_trained
 from graft.training.optimizer import Recipe, make_optimizer, schedule
 from graft.training.processes import Processes
@@ -173,6 +174,7 @@ def train(
 
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        freed_memory_kept(),
         _interruptions() as interrupted,
         progress_bar(description, plan.steps, "steps", enabled=show if processes.main else False) as advance,
     ):
