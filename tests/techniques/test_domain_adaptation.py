@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.model_selection import cross_val_score
 
 import graft
@@ -536,3 +537,11 @@ def test_boosting_without_labels_of_the_target_says_how_to_give_them(misleading)
     with pytest.raises(DataError, match=r"labels of the target.*Domain\(inputs, labels\)"):
         DomainAdaptation(method="tradaboost").fit(X, told, target=Domain(target))
     assert all("tradaboost" not in names for names in CANDIDATES.values())
+
+
+def test_a_label_of_the_target_whose_class_the_source_lost_is_refused():
+    X, y = load_iris(return_X_y=True)
+    gone = np.where((y == 1)[:, None], np.nan, X)
+    model = DomainAdaptation(method="coral")
+    with pytest.raises(DataError, match="labels of the target"), pytest.warns(UserWarning, match="could be read"):
+        model.fit(gone, y, target=Domain(X, y))

@@ -141,6 +141,17 @@ def test_examples_without_a_label_are_left_out_and_counted():
     np.testing.assert_allclose(model.predict_proba(X), alone.predict_proba(X), atol=1e-6)
 
 
+def test_a_class_of_which_nothing_can_be_read_is_left_out_and_said():
+    X, y = load_iris(return_X_y=True)
+    gone = np.where((y == 1)[:, None], np.nan, X)
+    with pytest.warns(UserWarning, match="no example of b could be read"):
+        model = FeatureExtraction(head="discriminant").fit(gone, np.array(["a", "b", "c"])[y])
+    assert model.classes_.tolist() == ["a", "c"] == list(model.task_.classes)
+    assert len(model.left_out_) == 50
+    alone = FeatureExtraction(head="discriminant").fit(X[y != 1], np.array(["a", "b", "c"])[y[y != 1]])
+    np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+
+
 def test_regression():
     X, y = load_diabetes(return_X_y=True)
     model = FeatureExtraction(task="regression").fit(X[::2], y[::2])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,30 @@ class Task:
         place = {value: position for position, value in enumerate(self.classes)}
         cells, gaps = array.tolist(), missing(array)
         return np.array([-1 if gap else place[cell] for cell, gap in zip(cells, gaps, strict=True)], dtype=np.int64)
+
+    def learnable_from(self, labels: Any) -> Task:
+        """Return the task that is left for `labels`: a classification without the classes of which none has an example.
+
+        Warns where there are such classes: their examples could not be read.
+
+        Raises
+        ------
+        DataError
+            If nothing can be learnt from these labels; see `require_trainable`.
+        """
+        require_trainable(labels, self)
+        if self.kind != "classification":
+            return self
+        counts = np.bincount(self.codes(labels) + 1, minlength=len(self.classes) + 1)[1:]
+        lost = [str(name) for name, count in zip(self.classes, counts, strict=True) if count == 0]
+        if not lost:
+            return self
+        warnings.warn(
+            f"{_subject(self.name)}: no example of {', '.join(lost)} could be read, so it is not among the classes.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return replace(self, classes=tuple(name for name, count in zip(self.classes, counts, strict=True) if count))
 
 
 def class_order(*labels: Any, subject: str = "labels") -> tuple:

@@ -219,10 +219,10 @@ def _labelled(what: Given, rows: np.ndarray, features: Any, failures: tuple[Fail
     known = labelled_rows(what.labels[rows])
     rows = rows[known]
     labels = what.labels[rows]
-    require_trainable(labels, what.task)
-    to_targets = {"regression": numbers, "multilabel": label_table}.get(what.task.kind, np.asarray)
+    task = what.task.learnable_from(labels)
+    to_targets = {"regression": numbers, "multilabel": label_table}.get(task.kind, np.asarray)
     return Labelled(
-        task=what.task,
+        task=task,
         rows=rows,
         features=None if features is None else features[known],
         labels=labels,

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from graft import importance
 from graft.backbones import Embedding
-from graft.data import Domain, Task
+from graft.data import Domain, Task, check_classes
 from graft.data.values import missing
 from graft.errors import DataError
 from graft.heads.training_set import apply_scaling, location_and_scale
@@ -230,6 +230,8 @@ def problem_of(
     if goal.labels is not None:
         given_labels = task_labels(found.task, goal.labels, columns=goal.tasks)[there.rows]
         known = np.flatnonzero(labelled_rows(given_labels))
+        if found.task.kind == "classification":  # of which the source may have lost some with its unreadable examples
+            check_classes(found.task.classes, given_labels[known], subject="labels of the target")
         to_targets = {"regression": numbers, "multilabel": label_table}.get(found.task.kind, np.asarray)
         labels = to_targets(given_labels[known])
         if labels.size != len(known) * int(np.prod(found.targets.shape[1:])):
