@@ -30,6 +30,15 @@ GAP = float("nan")
         (np.array([[True, False]]), "multilabel", ("0", "1")),
         (["nan", "None"], "classification", ("None", "nan")),
         (["a", "", None, GAP], "classification", ("a",)),
+        (np.arange(1950, 2020), "regression", ()),
+        ([float(year) for year in range(1950, 2020)], "regression", ()),
+        (np.arange(1950, 1970), "classification", tuple(range(1950, 1970))),
+        (np.arange(-30, 30), "regression", ()),
+        (np.arange(77), "classification", tuple(range(77))),
+        (np.arange(1, 78), "classification", tuple(range(1, 78))),
+        ([*range(1, 17), *range(18, 100)], "classification", (*range(1, 17), *range(18, 100))),
+        (np.arange(0, 200, 2), "regression", ()),
+        ([str(year) for year in range(1950, 2020)], "classification", tuple(str(year) for year in range(1950, 2020))),
     ],
 )
 def test_the_labels_state_the_task(labels, kind, classes):

@@ -14,6 +14,9 @@ from graft.data.values import label_array, missing
 from graft.errors import DataError
 
 KINDS = ("classification", "multilabel", "regression")
+# So many different whole numbers may name classes in any case; more do if this share of the numbers up to the largest
+# one is among them.
+_FEW, _COUNTED = 20, 0.9
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,10 @@ def check_classes(expected: Sequence[Any], found: Any, *, subject: str = "labels
 def infer_task(labels: Any, *, name: str = "", columns: Sequence[str] = ()) -> Task:
     """Return the task that the labels state.
 
-    Strings, booleans, integers and whole floats name classes. Floats with fractions are a regression. A table of
-    zeros, ones and gaps with several columns is multi-label. Missing cells (None, NaN, empty) are passed over.
+    Strings and booleans name classes. Numbers with fractions are a regression, and so are more than 20 different whole
+    numbers (years, prices, points), unless they count up from 0 or 1 as numbers of classes do: nine tenths of the
+    numbers up to the largest one are there. Other whole numbers name classes. A table of zeros, ones and gaps with
+    several columns is multi-label. Missing cells (None, NaN, empty) are passed over.
 
     Parameters
     ----------
@@ -252,7 +257,7 @@ def infer_task(labels: Any, *, name: str = "", columns: Sequence[str] = ()) -> T
     if array.ndim == 1:
         values = array[~gaps]
         numbers = values.dtype.kind == "f" or {type(value) for value in values.tolist()} <= {int, float}
-        if numbers and not all(float(value).is_integer() for value in values.tolist()):
+        if numbers and not _name_classes(values.astype(np.float64)):
             return Task(name, "regression")
         return Task(name, "classification", class_order(array, subject=subject))
     if array.ndim == 2 and all(value in (0, 1) for value in array[~gaps].tolist()):
@@ -272,6 +277,15 @@ def infer_task(labels: Any, *, name: str = "", columns: Sequence[str] = ()) -> T
         remedy="Pass task='regression' for several numbers; several different tasks are multi-task learning; else pick "
         "one column.",
     )
+
+
+def _name_classes(values: np.ndarray) -> bool:
+    """Return whether numbers are names of classes rather than measured; see `infer_task`."""
+    if not np.array_equal(values, np.round(values)) or not np.isfinite(values).all():
+        return False
+    different = np.unique(values)
+    counted = different[0] >= 0 and len(different) >= _COUNTED * different[-1]
+    return len(different) <= _FEW or bool(counted)
 
 
 def written_as_booleans(labels: np.ndarray) -> bool:

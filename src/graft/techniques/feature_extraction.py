@@ -30,8 +30,8 @@ class FeatureExtraction(Technique):
     head : str or head
         ``"auto"`` picks by cross-validation; otherwise a name of `graft.heads.HEADS` or an unfitted head.
     task : {"auto", "classification", "multilabel", "regression"}
-        ``"auto"`` tells from the labels: numbers with fractions are a regression, a table of 0 and 1 is multi-label,
-        everything else a classification.
+        ``"auto"`` tells from the labels: numbers with fractions and many whole ones (see `graft.data.infer_task`) are a
+        regression, a table of 0 and 1 is multi-label, everything else a classification.
     label_names : sequence of str, optional
         What the label column, or each column of a multi-label table, is called; by default the columns of a data
         frame, or their positions.

@@ -117,7 +117,7 @@ def measure_all(
     for place in waiting:
         assert left is not None
         needed, remaining = estimates.seconds(jobs[place]), max(0.0, left())
-        reason = f"needs about {_seconds(needed)}, with {_seconds(remaining)} of the time budget left"
+        reason = f"needs {_seconds(needed)}, with {_seconds(remaining)} of the time budget left"
         settled[place] = Measured(_without(jobs[place], LEFT_OUT, reason))
     return [settled[place] for place in range(len(jobs))], resumed
 
@@ -162,4 +162,4 @@ def _words(job: Job) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.0f} s" if value >= 1 else "less than 1 s"
+    return f"about {value:.0f} s" if value >= 1 else "less than 1 s"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graft._checks import did_you_mean, one_of
-from graft.data import Task, check_classes, infer_task, label_array, missing, require_trainable
+from graft.data import Task, check_classes, class_order, infer_task, label_array, missing, require_trainable
 from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError
 from graft.techniques.technique import label_table
@@ -224,12 +224,15 @@ def _task(name: str, kind: str, labels: np.ndarray) -> Task:
     if kind == "regression" or (kind == "auto" and found.kind == "classification" and _amounts(found.classes)):
         return Task(name, "regression")
     if kind == "classification" and found.kind == "regression":
-        raise DataError(
-            f"labels {name!r}",
-            expected="classes",
-            found="numbers with fractions",
-            remedy="State it as a regression, or write the classes as text.",
-        )
+        classes = class_order(labels, subject=f"labels {name!r}")
+        if not all(isinstance(one, int) for one in classes):
+            raise DataError(
+                f"labels {name!r}",
+                expected="classes",
+                found="numbers with fractions",
+                remedy="State it as a regression, or write the classes as text.",
+            )
+        return Task(name, "classification", classes)
     return found
 
 
