@@ -10,9 +10,10 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from graft.data.samples import LEAF_DOMAINS, LEAF_MARGINS, LEAF_SPECIES, leaves, write_leaves
+from graft.data.samples.leaf_damage import UNHURT, draw_damage
 from graft.data.samples.leaf_pictures import draw_picture
 from graft.data.samples.leaf_shapes import SPECIES
 from graft.errors import RequestError
@@ -104,6 +105,22 @@ def test_the_damage_is_the_recounted_share_of_the_blade(species, domain):
         assert picture.damage.fraction == pytest.approx(((holes | spots) & blade).sum() / blade.sum(), abs=1e-12)
 
 
+def test_the_damage_has_the_mean_of_its_species_and_varies_around_it():
+    frame = np.array([[9.0, 9.0], [111.0, 9.0], [111.0, 111.0], [9.0, 111.0]])
+    blade = Image.new("L", (120, 120), 0)
+    ImageDraw.Draw(blade).polygon(frame.ravel().tolist(), fill=255)
+    outline = np.concatenate([np.linspace(a, b, 30) for a, b in zip(frame, np.roll(frame, -1, axis=0), strict=True)])
+    draws, means, spreads = np.random.default_rng(0), [], []
+    for kind in SPECIES.values():
+        found = np.array([draw_damage(draws, blade, outline, mean=kind.eaten).fraction for _ in range(300)])
+        assert found.mean() == pytest.approx((1 - UNHURT) * kind.eaten, abs=0.02)
+        assert (found == 0).mean() == pytest.approx(UNHURT, abs=0.1)
+        means.append(found.mean())
+        spreads.append(found.var())
+    between = np.var(means)
+    assert 0.25 < between / (between + np.mean(spreads)) < 0.42  # about a third, as documented
+
+
 @pytest.mark.parametrize("species", ["beech", "linden", "ginkgo"])
 def test_the_damage_is_what_can_be_seen(species):
     """Draw each leaf twice, as it is and unhurt: the pixels that differ are the share of the blade that is named."""
@@ -118,9 +135,10 @@ def test_the_damage_is_what_can_be_seen(species):
         change = np.abs(hurt.pixels.astype(int) - whole.pixels.astype(int)).sum(2)
         stated.append(hurt.damage.fraction)
         seen.append(((change > 60) & blade).sum() / blade.sum())
-    assert max(stated) > 0.1
+    assert max(stated) > (0.1 if species != "ginkgo" else 0.05)  # hardly anything eats of ginkgo
     assert np.corrcoef(stated, seen)[0, 1] > 0.9
-    assert np.max(np.abs(np.subtract(stated, seen))) < 0.08  # brown rims and halos are seen, but not counted
+    # Brown rims and halos are seen, but not counted; dead tissue is hard to see on a leaf that has turned brown.
+    assert np.max(np.abs(np.subtract(stated, seen))) < 0.1
 
 
 @pytest.mark.parametrize("domain", LEAF_DOMAINS)

@@ -42,9 +42,19 @@ class Look:
 
 
 def lay_leaf(
-    canvas: Array, shape: LeafShape, place: Place, look: Look, rng: np.random.Generator, wounds: np.random.Generator
+    canvas: Array,
+    shape: LeafShape,
+    place: Place,
+    look: Look,
+    rng: np.random.Generator,
+    wounds: np.random.Generator,
+    *,
+    eaten: float,
 ) -> tuple[Any, Damage]:
-    """Draw the leaf with its shadow over the canvas, in place; return the mask of its blade and its damage."""
+    """Draw the leaf with its shadow over the canvas, in place; return the mask of its blade and its damage.
+
+    `eaten` is how much of a leaf of this species is gone, on average.
+    """
     from PIL import ImageChops
 
     size = len(canvas)
@@ -64,7 +74,7 @@ def lay_leaf(
 
     unit = float(np.linalg.norm(np.ptp(outline, axis=0))) / 1.3  # about the length of the blade, in pixels
     blade = fill_mask(frame, [outline])
-    damage = draw_damage(wounds, blade, outline * FINE)
+    damage = draw_damage(wounds, blade, outline * FINE, mean=eaten)
     whole = smooth(blade)
     holes, spots = smooth(damage.holes), smooth(damage.spots)
     left = smooth(ImageChops.subtract(blade, damage.holes))

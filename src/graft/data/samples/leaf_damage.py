@@ -10,6 +10,10 @@ import numpy as np
 Array = np.ndarray
 MOST = 0.5  # no leaf loses more than half of its area
 BLOBS = 60  # at most so many wounds
+UNHURT = 0.15  # of the leaves of every species
+# Of the beta distribution of what a hurt leaf has lost: with it, about a third of the variance of the damage lies
+# between the species.
+CONCENTRATION = 8.0
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,11 @@ class Damage:
     fraction: float
 
 
-def draw_damage(rng: np.random.Generator, blade: Any, outline: Array) -> Damage:
+def draw_damage(rng: np.random.Generator, blade: Any, outline: Array, *, mean: float) -> Damage:
     """Draw wounds on a blade until a random fraction of it is gone.
+
+    Of some leaves nothing is gone; of the others MOST times a fraction from the beta distribution with a + b =
+    CONCENTRATION.
 
     All candidate wounds are drawn once into an image of ranks, the first on top; the histogram of the ranks inside the
     blade then says how much the first k of them take together, for every k.
@@ -42,11 +49,17 @@ def draw_damage(rng: np.random.Generator, blade: Any, outline: Array) -> Damage:
         The mask of the whole blade (mode L, 0 or 255), supersampled.
     outline : array of shape (m, 2)
         Its outline, in pixels of that mask.
+    mean : float
+        The mean of the fraction over hurt leaves of the species, between 0 and MOST.
     """
     from PIL import Image, ImageDraw
+    from scipy.special import betaincinv
 
     area = blade.histogram()[255]
-    target = 0.0 if rng.random() < 0.15 else MOST * float(rng.beta(1.0, 2.6))
+    # Its rank among leaves of its species is drawn first: with another mean, the same wounds are larger or smaller.
+    unhurt, rank = rng.random() < UNHURT, 1 - (1 - rng.beta(1.0, 2.6)) ** 2.6
+    eats = CONCENTRATION * mean / MOST
+    target = 0.0 if unhurt else MOST * float(betaincinv(eats, CONCENTRATION - eats, rank))
     count = int(rng.integers(4, 36))
     eaten = float(rng.choice([0.0, 0.5, 0.8, 1.0]))
     margin = float(rng.uniform(0, 0.7))

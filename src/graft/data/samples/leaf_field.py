@@ -53,7 +53,7 @@ def draw_field(
         tilt=rng.normal(0, 0.13, 2).clip(-0.35, 0.35),
         squeeze=float(rng.uniform(0.82, 1.0)) * float(rng.choice((-1, 1))),
     )
-    blade_mask, damage = lay_leaf(canvas, shape, place, look, leaf, wounds)
+    blade_mask, damage = lay_leaf(canvas, shape, place, look, leaf, wounds, eaten=SPECIES[species].eaten)
     _overgrow(canvas, rng, light)
     return _photographed(canvas, rng, light, harsh), blade_mask, damage
 

@@ -51,7 +51,7 @@ def draw_scan(
         centre=size * (np.array((0.5, 0.46)) + rng.normal(0, 0.04, 2)),
         squeeze=float(rng.uniform(0.9, 1.0)) * float(rng.choice((-1, 1))),
     )
-    blade_mask, damage = lay_leaf(canvas, shape, place, look, leaf, wounds)
+    blade_mask, damage = lay_leaf(canvas, shape, place, look, leaf, wounds, eaten=SPECIES[species].eaten)
     if rng.random() < 0.4:  # a strip of gummed linen over the petiole
         end = place(shape.petiole)[-3]
         turn = rng.uniform(-0.5, 0.5)

@@ -1,4 +1,4 @@
-"""The botany of the drawn leaves: outline, margin and venation of ten species.
+"""The botany of the drawn leaves: outline, margin and venation of ten species, and how readily each is eaten.
 
 Leaf coordinates: x across the blade, y along the midrib from the base of the blade (0) to its apex (about 1); the unit
 is the length of the blade. A simple blade is a half-width profile over the midrib with its own exponents at base and
@@ -47,6 +47,7 @@ class Species:
     margins: dict[str, float]
     hue: tuple[float, float, float]  # typical colour of a living blade, 0 to 1
     gloss: float
+    eaten: float  # mean share of the blade that feeders and fungi take of a leaf that they found, 0 to MOST
 
 
 def leaf_shape(rng: np.random.Generator, species: str) -> tuple[LeafShape, str]:
@@ -366,15 +367,17 @@ def _ginkgo(rng: np.random.Generator, margin: str) -> LeafShape:
     return LeafShape(outline, 20 + len(rim) // 2, tuple(veins), _petiole(rng, 0.6))
 
 
+# Ginkgo is hardly eaten, tough and glossy blades little, the soft ones of oak, linden and aspen most. The figures are
+# plausible, not measured on real trees.
 SPECIES: dict[str, Species] = {
-    "aspen": Species(_aspen, {"crenate": 0.7, "entire": 0.3}, (0.36, 0.52, 0.20), 0.25),
-    "beech": Species(_beech, {"entire": 0.5, "undulate": 0.5}, (0.27, 0.45, 0.15), 0.3),
-    "birch": Species(_birch, {"serrate": 1.0}, (0.36, 0.52, 0.18), 0.2),
-    "ginkgo": Species(_ginkgo, {"entire": 0.5, "lobed": 0.5}, (0.45, 0.58, 0.20), 0.15),
-    "holly": Species(_holly, {"spiny": 0.65, "entire": 0.35}, (0.15, 0.34, 0.16), 0.8),
-    "ivy": Species(_ivy, {"lobed": 0.65, "entire": 0.35}, (0.18, 0.37, 0.17), 0.5),
-    "linden": Species(_linden, {"serrate": 0.7, "crenate": 0.3}, (0.30, 0.50, 0.20), 0.2),
-    "maple": Species(_maple, {"lobed": 1.0}, (0.33, 0.48, 0.16), 0.2),
-    "oak": Species(_oak, {"lobed": 0.75, "undulate": 0.25}, (0.28, 0.43, 0.16), 0.3),
-    "willow": Species(_willow, {"serrate": 0.5, "entire": 0.5}, (0.34, 0.48, 0.26), 0.3),
+    "aspen": Species(_aspen, {"crenate": 0.7, "entire": 0.3}, (0.36, 0.52, 0.20), 0.25, 0.20),
+    "beech": Species(_beech, {"entire": 0.5, "undulate": 0.5}, (0.27, 0.45, 0.15), 0.3, 0.14),
+    "birch": Species(_birch, {"serrate": 1.0}, (0.36, 0.52, 0.18), 0.2, 0.17),
+    "ginkgo": Species(_ginkgo, {"entire": 0.5, "lobed": 0.5}, (0.45, 0.58, 0.20), 0.15, 0.02),
+    "holly": Species(_holly, {"spiny": 0.65, "entire": 0.35}, (0.15, 0.34, 0.16), 0.8, 0.03),
+    "ivy": Species(_ivy, {"lobed": 0.65, "entire": 0.35}, (0.18, 0.37, 0.17), 0.5, 0.05),
+    "linden": Species(_linden, {"serrate": 0.7, "crenate": 0.3}, (0.30, 0.50, 0.20), 0.2, 0.22),
+    "maple": Species(_maple, {"lobed": 1.0}, (0.33, 0.48, 0.16), 0.2, 0.14),
+    "oak": Species(_oak, {"lobed": 0.75, "undulate": 0.25}, (0.28, 0.43, 0.16), 0.3, 0.24),
+    "willow": Species(_willow, {"serrate": 0.5, "entire": 0.5}, (0.34, 0.48, 0.26), 0.3, 0.18),
 }
