@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import re
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ ALL_POSITIVE = {"mgda", "upgrad", "dualproj", "nash-mtl", "fairgrad", "cagrad, c
     "fairgrad, α = 1/2",
 }
 
+CONDITIONALLY_POSITIVE = {"pcgrad", "imtl-g", "config", "cagrad", "sdmgrad"}
 
 # Of homogeneity, where it is not 1.
 DEGREES = {"nash-mtl": 0.0, "fairgrad": 0.0, "fairgrad, α = 2": -1 / 3, "fairgrad, α = 1/2": 1 / 3}
@@ -82,6 +84,9 @@ EVERYWHERE = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
         ("upgrad", [50 / 171, 325 / 171, 325 / 171]),
         ("pcgrad", [100 / 171, 650 / 171, 650 / 171]),  # twice UPGrad's: g1 + 11/19 g2, g2 + 11/9 g1
         ("gradvac", [100 / 171, 650 / 171, 650 / 171]),
+        ("sdmgrad", [0.0, 1.0, 1.0]),  # (t + λ, 1 + λ, 1 + λ) / (1 + λ) for t in [-4, 6] is shortest at t = -λ
+        ("cagrad", [1 - 4 * (0.75 / 18) ** 0.5, 1 + (0.75 / 18) ** 0.5, 1 + (0.75 / 18) ** 0.5]),  # g1 alone is worst
+        ("cagrad, c = 1", [0.0, 2.0, 2.0]),  # (t, 1, 1) with t + √3 √(t² + 2) least: t = -1
         # Weights proportional to (|g2|, |g1|) after C⁺ 1 with equal entries.
         ("imtl-g", [(6 * 18**0.5 - 4 * 38**0.5) / (18**0.5 + 38**0.5), 1.0, 1.0]),
     ],
@@ -233,19 +238,32 @@ def test_scales(method, scale, kind, dtype):
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * reference)
 
 
-# Two opposite gradients and a third one: nothing can be gained for the first two, and much for the third.
+def weakly_stationary(seed):
+    """Return gradients of which the first k add up to nothing with positive weights, and two more that are independent.
+
+    Nothing can be gained for the first ones together, and much for the last.
+    """
+    matrix = drawn(3 + seed % 3, 9, seed=seed)
+    shares = drawn(len(matrix) - 3, 1, seed=seed + 50).exp()
+    return torch.cat([matrix[:-2], -(shares * matrix[:-3]).sum(dim=0, keepdim=True) - matrix[-3:-2], matrix[-2:]])
+
+
+# Two opposite gradients and a third one.
 WEAK = torch.cat([drawn(1, 6), -2 * drawn(1, 6), drawn(1, 6, seed=1)])
 STOPS = {"mgda", "sdmgrad, λ = 0", *DEGREES}
 
 
 @named(set(METHODS) - STOPS)
-def test_only_strongly_stationary_points_stop_it(method):
-    assert direction(method, WEAK).norm() > 1e-3
+@pytest.mark.parametrize("seed", [None, *range(6)])
+def test_only_strongly_stationary_points_stop_it(method, seed):
+    assert direction(method, WEAK if seed is None else weakly_stationary(seed)).norm() > 1e-3
 
 
 @named(STOPS)
-def test_the_methods_said_to_stop_at_weakly_stationary_points_do(method):
-    assert direction(method, WEAK).norm() < 1e-2 * WEAK.norm()
+@pytest.mark.parametrize("seed", [None, *range(6)])
+def test_the_methods_said_to_stop_at_weakly_stationary_points_do(method, seed):
+    matrix = WEAK if seed is None else weakly_stationary(seed)
+    assert direction(method, matrix).norm() < 1e-2 * matrix.norm()
 
 
 @named(set(METHODS) - {"mgda", "cagrad", "cagrad, c = 1", "sdmgrad", "sdmgrad, λ = 0", "mean", "dualproj"})
@@ -314,6 +332,10 @@ def test_graddrop_draws_signs_by_their_share():
     found = direction(METHODS["graddrop"], matrix)
     assert set(found.tolist()) == {3.0, -1.0}
     assert abs(float((found > 0).double().mean()) - 0.75) < 0.02
+    golden = torch.stack([direction(METHODS["graddrop"], GOLDEN, seed=seed) for seed in range(300)])
+    assert (golden[:, 1:] == 2).all()
+    assert set(golden[:, 0].tolist()) == {-4.0, 6.0}
+    assert abs(float((golden[:, 0] > 0).double().mean()) - 0.6) < 0.08
 
 
 @pytest.mark.parametrize(
@@ -337,6 +359,20 @@ def test_what_cannot_be_used_is_refused_with_its_remedy(call, subject):
     with pytest.raises(RequestError) as caught:
         call()
     assert caught.value.subject == subject
+
+
+def test_the_table_of_laws_says_what_the_laws_above_found():
+    text = Aggregator.__doc__
+    rows = {line.split()[0]: line for line in text.splitlines() if line.split()[:1] and line.split()[0] in AGGREGATORS}
+    assert list(rows) == list(AGGREGATORS)
+    table = {name: [cell.strip() for cell in re.split(r"  +", line.strip())[1:]] for name, line in rows.items()}
+    yes = {law: {name for name in table if table[name][law].startswith("yes")} for law in range(5)}
+    assert yes[0] == ALL_POSITIVE & set(AGGREGATORS)
+    assert {name for name in table if not table[name][0].startswith(("yes", "no"))} == CONDITIONALLY_POSITIVE
+    assert yes[1] == set(AGGREGATORS) - {"pcgrad", "gradvac"}
+    assert yes[2] == LINEAR
+    assert yes[3] == set(AGGREGATORS) - set(DEGREES)
+    assert yes[4] | {"sdmgrad"} == set(AGGREGATORS) - STOPS
 
 
 def test_every_name_is_a_documented_class():

@@ -34,7 +34,40 @@ class Aggregator(ABC):
     - homogeneous: d(s J) = s d(J);
     - strongly stationary: d = 0 only where :math:`J^\top w = 0` for weights that are all positive.
 
-    The docstring of each class says which it is not. A zero gradient never matters, except in MGDA, CAGrad and SDMGrad.
+    What does not hold is the method's own, as its authors define it:
+
+    ===========  ====================  ================  ====================  ==================  ===================
+    name         non-conflicting       invariant         linear                homogeneous         strongly stationary
+    ===========  ====================  ================  ====================  ==================  ===================
+    sum          no (1)                yes               yes                   yes                 yes
+    mean         no (1)                yes               yes                   yes                 yes
+    mgda         yes                   yes               no (5)                yes                 no (8)
+    pcgrad       two tasks (2)         on average (4)    yes, for one order    yes                 yes
+    gradvac      no (2)                on average (4)    yes, for one order    yes                 yes
+    graddrop     no (1)                yes               no (6)                yes                 yes
+    cagrad       c >= 1 (3)            yes               no (5)                yes                 yes
+    imtl-g       two tasks (2)         yes               no (5)                yes                 yes
+    nash-mtl     yes                   yes               no (7)                degree 0            no (8)
+    aligned-mtl  no (2)                yes               no (5)                yes                 yes
+    fairgrad     yes                   yes               no (7)                (1 - α) / (1 + α)   no (8)
+    sdmgrad      λ = 0 (3)             yes               no (5)                yes                 λ > 0 (8)
+    upgrad       yes                   yes               yes                   yes                 yes
+    dualproj     yes                   yes               no (5)                yes                 yes
+    config       independent (2)       yes               yes                   yes                 yes
+    ===========  ====================  ================  ====================  ==================  ===================
+
+    1. It does not look at conflicts between whole gradients.
+    2. It removes or fixes angles one after another, or to linearly independent gradients; with more tasks, or dependent
+       gradients, there may be no direction with the wanted angles.
+    3. It stays near the mean gradient, which may conflict; the condition says when it may leave it altogether.
+    4. The order in which gradients are projected is drawn.
+    5. How gradients are weighed or which of them are projected depends on their lengths.
+    6. The probability of a sign depends on the lengths.
+    7. It equalizes (products of) gains, so that the length of one task's gradient hardly counts.
+    8. Where gradients of some tasks sum to zero with positive weights, nothing can be gained for these, and it gives
+       the others nothing either: zero is in the hull of the gradients, or the bargain has no solution.
+
+    A zero gradient never matters, except in MGDA, CAGrad and SDMGrad.
 
     Abstract; concrete classes are final.
 
