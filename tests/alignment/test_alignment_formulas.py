@@ -248,6 +248,19 @@ class TestComponentProblem:
             np.testing.assert_allclose(found, values, rtol=1e-10)
             np.testing.assert_allclose(up_to_sign(weights, vectors), vectors, atol=1e-6)
 
+    def test_components_too_small_for_single_precision_are_found(self):
+        """The first eigenvalue is 10^10 times the last wanted one: single precision sees nothing but rounding there."""
+        draws = np.random.default_rng(1)
+        deviations = np.concatenate([[1e5], np.linspace(4, 1, 11), np.full(1088, 0.1)])
+        rotation, _ = np.linalg.qr(draws.normal(size=(1100, 1100)))
+        coordinates = (draws.normal(size=(300, 1100)) * deviations) @ rotation.T
+        coordinates -= coordinates.mean(axis=0)
+        contrasts = draws.normal(size=(300, 1))
+        values, vectors = direct(coordinates, contrasts, 2.0, 8)
+        weights, found = ComponentProblem(coordinates).solve(contrasts, ridge=2.0, count=8)
+        np.testing.assert_allclose(found, values, rtol=1e-6)
+        np.testing.assert_allclose(up_to_sign(weights, vectors), vectors, atol=1e-4)
+
     def test_a_problem_of_small_rank_gives_no_more_components_than_it_has(self):
         draws = np.random.default_rng(0)
         for columns in (5, 1200):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import final
 
 import numpy as np
@@ -16,6 +16,8 @@ _BLOCK = 32
 # A Ritz pair is accepted when its residual is this small beside the smallest wanted eigenvalue: on 4,000 rows of a
 # Gaussian kernel the components are then right to six digits, and their eigenvalues to ten.
 _TOLERANCE = 1e-5
+# Residuals are not asked to be smaller than this many roundings of the largest eigenvalue.
+_ROUNDINGS = 10
 
 
 @final
@@ -71,37 +73,47 @@ class ComponentProblem:
         shrunk = (1 - np.sqrt(ridge / (ridge + singular**2)))[:, None]
 
         def whitened(matrix: np.ndarray) -> np.ndarray:
-            return (matrix - left @ (shrunk * (left.T @ matrix))) / np.sqrt(ridge)
+            inner = shrunk * (left.T @ matrix)
+            return (matrix - (left @ inner).astype(matrix.dtype, copy=False)) / matrix.dtype.type(np.sqrt(ridge))
 
         if side <= _DENSE_SIDE:
             matrix = whitened(whitened(self._scatter).T)
             values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=(side - count, side - 1))
         else:
-            values, vectors = _largest(
-                lambda block: whitened(self.coordinates.T @ (self.coordinates @ whitened(block))), side, count, start
-            )
+            # In single precision, which is twice as fast, to directions near the solution, and from there in double.
+            for dtype in (np.float32, np.float64):
+                table = self.coordinates.astype(dtype, copy=False)
+                values, vectors = _largest(partial(_squared, whitened, table), side, count, start, dtype)
+                start = vectors
         values, vectors = values[::-1], vectors[:, ::-1]
         keep = values > max(values[0], 0.0) * np.finfo(np.float64).eps * max(self.coordinates.shape)
         return whitened(vectors[:, keep]), values[keep]
 
 
+def _squared(whitened: Callable[[np.ndarray], np.ndarray], coordinates: np.ndarray, block: np.ndarray) -> np.ndarray:
+    return whitened(coordinates.T @ (coordinates @ whitened(block)))
+
+
 def _largest(
-    operator: Callable[[np.ndarray], np.ndarray], side: int, count: int, start: np.ndarray | None
+    operator: Callable[[np.ndarray], np.ndarray], side: int, count: int, start: np.ndarray | None, dtype: type
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the `count` largest eigenvalues, ascending, and eigenvectors of a symmetric positive operator.
 
-    Block Krylov with complete reorthogonalisation (Golub and Underwood, 1977) and Rayleigh-Ritz; where a quarter of all
-    directions does not suffice, the matrix is formed and decomposed.
+    Block Krylov with complete reorthogonalisation (Golub and Underwood, 1977) and Rayleigh-Ritz, in the precision that
+    is asked for; where a quarter of all directions does not suffice, the matrix is formed and decomposed.
     """
     # Any start that is not orthogonal to a wanted direction gives the same result to the tolerance; it is not drawn
     # from the caller's random state because nothing random is to be seen in the result.
-    block = np.random.default_rng(0).normal(size=(side, _BLOCK))
+    block: np.ndarray = np.random.default_rng(0).normal(size=(side, _BLOCK)).astype(dtype)
     if start is not None:
-        block = np.concatenate([start / np.linalg.norm(start, axis=0), block[:, :16] / np.sqrt(side)], axis=1)
+        near = (start / np.linalg.norm(start, axis=0)).astype(dtype)
+        block = np.concatenate([near, block[:, :16] / dtype(np.sqrt(side))], axis=1)
+    # A start may hold the solution already; random directions cannot hold it before there are some more of them.
+    enough = 2 * count if start is None else count
     most = max(side // 4, 4 * count) + block.shape[1]
-    basis, images = np.empty((side, most), order="F"), np.empty((side, most), order="F")
-    small = np.zeros((most, most))
-    width = 0
+    basis, images = (np.empty((side, most), dtype=dtype, order="F") for _ in range(2))
+    small = np.zeros((most, most), dtype=dtype)
+    width, epsilon = 0, np.finfo(dtype).eps
     while width + block.shape[1] <= most:
         for _ in range(2):
             block = block - basis[:, :width] @ (basis[:, :width].T @ block)
@@ -110,10 +122,10 @@ def _largest(
         before, width = width, width + block.shape[1]
         basis[:, before:width], images[:, before:width] = block, image
         small[:width, before:width] = basis[:, :width].T @ image
-        if width >= 2 * count:
+        if width >= enough:
             # Only the upper triangle has been filled, and is read.
             values, rotation = eigh(small[:width, :width], lower=False, subset_by_index=(width - count, width - 1))
-            allowed = _TOLERANCE * max(values[0], np.finfo(np.float64).eps * values[-1])
+            allowed = max(_TOLERANCE * values[0], _ROUNDINGS * epsilon * values[-1])
             # The smallest wanted pair is mostly the last to converge: the others are looked at when it has.
             for chosen in (slice(0, 1), slice(None)):
                 vectors = basis[:, :width] @ rotation[:, chosen]
@@ -123,5 +135,5 @@ def _largest(
             else:
                 return values, vectors
         block = image
-    matrix = operator(np.eye(side))
+    matrix = operator(np.eye(side, dtype=dtype))
     return eigh((matrix + matrix.T) / 2, subset_by_index=(side - count, side - 1))
