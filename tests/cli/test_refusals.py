@@ -67,6 +67,8 @@ REFUSED = [
     ("compare colours.csv --target photos --out new", "text"),
     ("compare colours.csv --technique foo --out new", "feature-extraction"),
     ("compare colours.csv --budget 5x --out new", "--budget"),
+    ("fit colours.csv --budget 5x --out new", "--budget"),
+    ("advise colours.csv --budget -1s", "--budget"),
     ("compare colours.csv --labels five --out new", "--labels"),
     ("compare colours.csv --test 2 --out new", "test"),
     ("compare colours.csv --out other", "other"),

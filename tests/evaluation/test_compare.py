@@ -186,6 +186,18 @@ def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
     assert graft.compare(X, other, backbone=network(), out=report, **FULL).settings["resumed_cells"] == 0
 
 
+def test_cells_of_another_version_are_measured_again_and_it_is_said(tmp_path, monkeypatch):
+    X, y = vectors()
+    report = tmp_path / "report"
+    monkeypatch.setattr(comparing, "measure", made_up)
+    assert graft.compare(X, y, backbone=network(), out=report, **ONE).settings["outdated_cells"] == 0
+    monkeypatch.setattr(graft, "__version__", "0.0.1")
+    other = graft.compare(X, y, backbone=network(), out=report, **ONE)
+    assert (other.settings["resumed_cells"], other.settings["outdated_cells"]) == (0, 2)
+    again = graft.compare(X, y, backbone=network(), out=report, **ONE)
+    assert (again.settings["resumed_cells"], again.settings["outdated_cells"]) == (2, 0)
+
+
 def test_a_continued_comparison_shows_what_it_showed_before(tmp_path):
     X, y = vectors()
     report = tmp_path / "report"
@@ -214,6 +226,7 @@ def test_what_was_found_is_written_and_read_again(tmp_path, found):
         "budget_seconds",
         "spent_seconds",
         "resumed_cells",
+        "outdated_cells",
         "test",
         "epochs",
         "image_size",

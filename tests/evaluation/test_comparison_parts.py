@@ -277,6 +277,13 @@ def test_broken_files_count_for_nothing(tmp_path):
         assert ledger.find("one") is None
 
 
+def test_what_ended_another_version_twice_is_tried_again(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "report")
+    assert [ledger.begin("one"), ledger.begin("one"), ledger.begin("one")] == [0, 1, 2]
+    monkeypatch.setattr("graft.__version__", "9.9")
+    assert ledger.begin("one") == 0
+
+
 def test_a_cell_that_ended_the_process_twice_is_not_begun_again(tmp_path):
     setup = a_setup()
     jobs = jobs_of(setup, names=("raw-input",), budgets=(2,), seeds=(0,))

@@ -18,6 +18,7 @@ from graft.cli.options import (
     Pooling,
     Seed,
     Text,
+    as_seconds,
     chosen_layer,
     network_for,
     read_data,
@@ -55,12 +56,13 @@ def advise(
         float | None, typer.Option(metavar="N", min=0, help="Of fine-tuning.", show_default=False)
     ] = None,
     budget: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Seconds for measuring and trying; more tries more.")
-    ] = 60.0,
+        str, typer.Option(metavar="TIME", help="For measuring and trying, such as 90s, 10m or 1h; more tries more.")
+    ] = "60s",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Say which technique suits DATA, and why: measured, forecast, and checked on held-out examples."""
+    seconds = as_seconds("--budget", budget)
     modality, domain = read_data(data, image=image, text=text, labels=label, group=group)
     if domain.labels is None:
         raise DataError(data, expected="labels", found="none", remedy="Name their column with --label.")
@@ -77,7 +79,7 @@ def advise(
         pooling=pooling,
         image_size=image_size,
         epochs="auto" if epochs is None else epochs,
-        budget=budget,
+        budget=seconds,
         seed=seed,
     )
     if json:

@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.cli.options import Data, Group, Image, ImageSize, Json, Label, Text, network_for, read_data
+from graft.cli.options import Data, Group, Image, ImageSize, Json, Label, Text, as_seconds, network_for, read_data
 from graft.cli.show import counted, print_json
 from graft.errors import DataError, RequestError
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def compare(
@@ -58,7 +56,7 @@ def compare(
     from graft.evaluation import compare as run
     from graft.reports import show, write_html
 
-    seconds = None if budget is None else _seconds(budget)
+    seconds = None if budget is None else as_seconds("--budget", budget)
     sizes = _sizes(labels)
     columns: dict[str, Any] = {"image": image, "text": text, "group": group}
     modality, domain = read_data(data, labels=label, **columns)
@@ -107,6 +105,8 @@ def compare(
     show(found)
     resumed = found.settings["resumed_cells"]
     kept = f" ({counted(resumed, 'cell')} measured before)" if resumed else ""
+    if outdated := found.settings["outdated_cells"]:
+        print(f"\n{counted(outdated, 'cell')} measured by another version of Graft did not count.")
     print(f"\nReport: {page}; figures in results.json and results.csv. {found.settings['spent_seconds']:.0f} s{kept}.")
 
 
@@ -137,19 +137,6 @@ def _target(target: str, modality: str, label: list[str] | None, columns: dict[s
             remedy="Label some examples; without any, `graft fit --target` adapts.",
         )
     return domain
-
-
-def _seconds(text: str) -> float:
-    number, unit = (text[:-1], _UNITS[text[-1]]) if text and text[-1] in _UNITS else (text, 1)
-    try:
-        value = float(number) * unit
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        raise RequestError(
-            "--budget", expected="a time such as 90s, 10m or 1h", found=repr(text), remedy="Pass --budget 10m."
-        )
-    return value
 
 
 def _sizes(words: list[str] | None) -> list[int | None] | None:

@@ -34,11 +34,10 @@ Method = Annotated[
 # Where nothing else is said, seconds for trying: methods of adaptation, or techniques before a fit that takes seconds.
 METHODS_BUDGET, TECHNIQUES_BUDGET = 60.0, 10.0
 Budget = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        metavar="S",
-        min=0,
-        help="With auto: seconds for measuring and trying techniques (default 10) or, with --target, methods (60).",
+        metavar="TIME",
+        help="With auto: for trying techniques (default 10s) or, with --target, methods (60s); such as 90s or 10m.",
         show_default=False,
     ),
 ]

@@ -70,6 +70,7 @@ from graft.cli.options import (
     Seed,
     Strict,
     Text,
+    as_seconds,
     chosen_layer,
     network_for,
     read_data,
@@ -160,7 +161,8 @@ def fit(
     one_of("--technique", technique, ["auto", "feature-extraction", "fine-tuning", TECHNIQUE, MULTI_TASK])
     technique = chosen_technique(technique, target, method)
     asked = technique == "auto"
-    budget = (METHODS_BUDGET if target else TECHNIQUES_BUDGET) if budget is None else budget
+    default = METHODS_BUDGET if target else TECHNIQUES_BUDGET
+    seconds = default if budget is None else as_seconds("--budget", budget)
     tuning: dict[str, Any] = {
         **({} if train is None else {"train": int(train) if train.isdigit() else train}),
         "epochs": "auto" if epochs is None else epochs,
@@ -268,7 +270,7 @@ def fit(
             pooling=pooling,
             image_size=image_size,
             epochs="auto",
-            budget=budget,
+            budget=seconds,
             seed=seed,
         )
         technique, scratch = ("fine-tuning", True) if advice.fits == SCRATCH else (advice.fits, False)
@@ -333,7 +335,7 @@ def fit(
         kept: dict[str, Any] = {"checkpoints": checkpoints} if method in NETWORK_METHODS else {}
         if scratch:
             kept["image_size"] = image_size
-        model = DomainAdaptation(start, head=head, method=method, budget=budget, views=views, **kept, **own, **common)
+        model = DomainAdaptation(start, head=head, method=method, budget=seconds, views=views, **kept, **own, **common)
         with resumable(checkpoints):
             model.fit(learning.inputs, learning.labels, groups=learning.groups, target=there)
     else:

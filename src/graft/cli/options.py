@@ -42,6 +42,9 @@ Strict = Annotated[bool, typer.Option("--strict", help="Make an unreadable input
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seeds everything that is drawn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 
+# What may stand behind the number of a time.
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
 DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
 
 
@@ -131,3 +134,23 @@ def as_number(option: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise RequestError(option, expected="a number", found=repr(text), remedy=f"Pass {option} 1e-4.") from None
+
+
+def as_seconds(option: str, text: str) -> float:
+    """Return the seconds of a time that was written for an option: 90, 90s, 10m or 1h.
+
+    Raises
+    ------
+    RequestError
+        If it is none.
+    """
+    amount, unit = (text[:-1], _UNITS[text[-1]]) if text and text[-1] in _UNITS else (text, 1)
+    try:
+        value = float(amount) * unit
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise RequestError(
+            option, expected="a time such as 90s, 10m or 1h", found=repr(text), remedy=f"Pass {option} 10m."
+        )
+    return value

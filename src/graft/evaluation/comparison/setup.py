@@ -17,9 +17,6 @@ from graft.evaluation.comparison.candidates import Candidate
 from graft.evaluation.comparison.deals import Deal, kind_of
 from graft.evaluation.comparison.network_cost import NetworkCost
 
-# Raised when a cell of the same name would be measured otherwise: cells of before are then measured again.
-PROCEDURE = 2
-
 
 @dataclass(frozen=True)
 class Job:
@@ -112,10 +109,9 @@ class Setup:
         return None if self.target is None else fingerprint(self.target, self.modality)
 
     def key(self, job: Job) -> str:
-        """Return 32 hexadecimal digits that stand for everything that decides what a cell finds."""
+        """Return 32 hexadecimal digits that stand for all that decides what a cell finds, but the code itself."""
         backbone = self.backbone
         facts = {
-            "procedure": PROCEDURE,
             "technique": job.candidate.name,
             "budget": job.budget,
             "seed": job.deal.seed,
