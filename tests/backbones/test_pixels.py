@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_images
 
 from graft.backbones import ImagePreprocessing
 from graft.backbones.backbone import Views
+from graft.backbones.image_backbone import read_image
 from graft.backbones.image_views import random_view
 from graft.backbones.pixels import fit_pixels, read_pixels, resize_pixels
 from graft.data.images import decode_image
@@ -115,6 +116,20 @@ def test_an_input_of_another_shape_is_filled():
     assert fit_pixels(tall, ImagePreprocessing(size=(64, 128))).shape == (3, 64, 128)
     assert fit_pixels(tall[:, :5, :7], ImagePreprocessing(size=(64, 64))).shape == (3, 64, 64)
     assert fit_pixels(tall[:, :1, :1], ImagePreprocessing(size=(32, 32))).shape == (3, 32, 32)
+
+
+def test_what_is_mirrored_changes_nothing_else(photo):
+    plan = ImagePreprocessing(size=(64, 64))
+
+    def view(mirror, number):
+        return read_image(photo, plan, Views((number,), mirror=mirror))
+
+    assert torch.equal(view("random", 0), view("never", 0))
+    for number in range(9):
+        turned = view("never", number).flip(2)
+        assert torch.equal(view("always", number), turned)
+        assert any(torch.equal(view("random", number), one) for one in (turned, turned.flip(2)))
+    assert 8 < sum(torch.equal(view("random", number), view("never", number)) for number in range(1, 33)) < 24
 
 
 @pytest.mark.parametrize("magnitude", [0.0, 6.0])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import graft
-from graft.backbones import FeaturePreprocessing, module_backbone
+from graft.backbones import FeaturePreprocessing, load_backbone, module_backbone
 from graft.cli import main
 from graft.data import Domain
 from graft.errors import DataError, RequestError
@@ -306,8 +306,14 @@ def test_several_columns_compare_together_with_alone():
         None if row % 3 == 0 else float(value) for row, value in enumerate(X[:, 0] * X[:, 1] + 0.1 * X[:, 2])
     ]
     domain = Domain(X, table, name="two", tasks=("sign", "size"))
-    found = graft.compare(domain, backbone=network(), budgets=[40], seeds=1, store=False)
-    assert [one["name"] for one in found.techniques] == ["raw-input", "single-task", "multi-task"]
+    found = graft.compare(domain, backbone=network(), budgets=[40], seeds=1, store=False, epochs=1)
+    assert [one["name"] for one in found.techniques] == [
+        "raw-input",
+        "single-task",
+        "multi-task",
+        "multi-task-network",
+        "single-task-network",
+    ]
     assert found.data["task"] == {"kind": "multi-task", "name": "", "classes": ["sign", "size"]}
     for cell in found.cells:
         assert cell.status == "done", cell.reason
@@ -584,6 +590,39 @@ def test_a_network_of_photos_does_not_pay_on_tiny_digits():
     for budget in (5, 10):
         assert means["raw-input", budget] > means["feature-extraction", budget] + 0.03
     assert found.verdict.figures[0]["value"] <= 1
+
+
+def test_networks_of_several_tasks_are_trained_for_each_and_for_all():
+    draw = np.random.default_rng(0)
+    colours = draw.integers(2, size=(60, 2))
+    pictures = [
+        np.clip(np.array([60 + 120 * one, 60 + 120 * two, 90]) + draw.normal(0, 20, (32, 32, 3)), 0, 255).astype("u1")
+        for one, two in colours
+    ]
+    table = np.array([[f"red {one}", f"green {two}"] for one, two in colours], dtype=object)
+    table[::3, 1] = None
+    found = graft.compare(
+        Domain(np.array(pictures), table, name="colours", tasks=("red", "green")),
+        backbone=load_backbone("test_efficientnet", pretrained=False, image_size=32, random_state=1),
+        techniques=["multi-task-network", "single-task-network", "from-scratch"],
+        image_size=32,
+        budgets=[20],
+        seeds=1,
+        epochs=1,
+        store=False,
+    )
+    together, alone, scratch = found.cells
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+        assert set(cell.tasks) == {"red", "green"}
+        assert cell.seconds["total"] > 0
+    # Two networks, and what the heads keep.
+    assert 1.9 * together.total_parameters < alone.total_parameters < 2.5 * together.total_parameters
+    assert scratch.total_parameters == together.total_parameters
+    assert together.trainable_parameters == pytest.approx(together.total_parameters, rel=0.1)
+    assert 0 < together.flops["training"] < alone.flops["training"]
+    assert scratch.flops["training"] > 2 * together.flops["training"]
+    assert [one["question"] for one in found.verdict.findings] == ["transfer", "sharing"]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import graft
 from graft import Domain, FeatureExtraction, FineTuning, load_backbone
 from graft.data.samples import tickets
 from graft.errors import GraftError, MissingDependencyError, RequestError
+from graft.techniques.mirroring import Mirroring, trial_steps
 from graft.training import Checkpoints, Examples
 
 FEW = {"epochs": 1.0, "batch_size": 16, "soup": 1, "store": False}
@@ -661,3 +662,57 @@ def test_an_average_of_adapters_moves_the_weights_by_its_share():
     half = towards(run, tuned, 0.5)
     whole = tuned["a.lora_B.w"] @ tuned["a.lora_A.w"]
     assert torch.allclose(half["a.lora_B.w"] @ half["a.lora_A.w"], whole / 2, atol=1e-6)
+
+
+# --- mirrored pictures ---------------------------------------------------------------------------------------------
+
+
+def halves(count, *, one_sided):
+    """Pictures with a bright half: on the left or on the right where that is the class, else at the top or below."""
+    draw = np.random.default_rng(0)
+    labels = np.array(["a", "b"])[np.arange(count) % 2]
+    made = []
+    for label in labels:
+        picture = draw.normal(60, 25, (32, 32, 3))
+        side = slice(0, 16) if label == "a" else slice(16, 32)
+        picture[(slice(None), side) if one_sided else (side, slice(None))] += 130
+        made.append(np.clip(picture, 0, 255).astype(np.uint8))
+    return made, labels
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_pictures_are_mirrored_where_that_leaves_the_class(one_sided, network):
+    inputs, labels = halves(60, one_sided=one_sided)
+    settings = {**FEW, "epochs": 30.0, "refit": False, "learning_rate": 3e-3, "random_state": 1}
+    model = FineTuning(network, **settings).fit(inputs, labels)
+    found = model.training_["mirroring"]
+    assert found["mirrored"] is not one_sided
+    assert found["plain"] > 0.9
+    assert (found["plain"] - found["turned"] > 0.5) is one_sided
+    assert found["examples"] == 48  # none that is held out
+
+
+def test_mirroring_that_is_asked_for_or_makes_no_difference_is_not_tried(network, pictures):
+    inputs, labels = pictures
+    long = {**FEW, "epochs": 15.0, "refit": False}
+    for options in ({"mirror": True}, {"mirror": False}, {"views": 1}):
+        assert FineTuning(network, **long, **options).fit(inputs, labels).training_["mirroring"] is None
+    short = FineTuning(network, **FEW).fit(inputs, labels).training_["mirroring"]
+    assert short["mirrored"]
+    assert short["steps"] == 0
+    with pytest.raises(RequestError, match="mirror"):
+        FineTuning(network, mirror="sometimes").fit(inputs, labels)
+
+
+def test_mirroring_is_decided_by_harm_that_is_not_noise():
+    right = np.ones(50)
+    assert Mirroring.of(right, right, steps=20).mirrored
+    assert not Mirroring.of(right, np.arange(50) % 5 > 0, steps=20).mirrored
+    assert Mirroring.of(right, np.arange(50) > 0, steps=20).mirrored  # one of fifty is less than three in a hundred
+    assert Mirroring.of(right[:10], np.arange(10) > 0, steps=20).mirrored  # one of ten may be chance
+    assert Mirroring.of(np.arange(50) % 5 > 0, right, steps=20).mirrored  # mirror images that are known better
+
+
+def test_the_short_training_is_a_share_of_the_whole_one():
+    assert [trial_steps(steps, pretrained=True) for steps in (10, 39, 40, 160, 2000)] == [0, 0, 20, 40, 60]
+    assert [trial_steps(steps, pretrained=False) for steps in (600, 2000)] == [150, 300]

@@ -66,11 +66,14 @@ class Views:
     magnitude : float
         How strongly the variations also change colours and shapes, 0 (not at all: cuts and mirroring alone) to 10; see
         `graft.backbones.image_views.random_view`.
+    mirror : {"random", "never", "always"}
+        Whether half of the variations are mirrored, none, or every view: the plain one too.
     """
 
     numbers: tuple[int, ...] = (0,)
     seed: int = 0
     magnitude: float = 0.0
+    mirror: str = "random"
 
     @property
     def count(self) -> int:

@@ -225,18 +225,23 @@ def read_image(source: Any, plan: ImagePreprocessing, views: Views) -> Any:
     try:
         pixels = read_pixels(source)
         if views.numbers == (0,):
-            return fit_pixels(pixels, plan)
+            return _plain(pixels, plan, views)
         from graft.backbones.image_views import random_view
         from graft.data.images import content_hash
 
         key = content_hash(source)
         made = tuple(
-            random_view(pixels, plan, views, key, number) if number else fit_pixels(pixels, plan)
+            random_view(pixels, plan, views, key, number) if number else _plain(pixels, plan, views)
             for number in views.numbers
         )
     except (DataError, OSError) as error:
         return Unreadable(reason_of(error))
     return made[0] if len(made) == 1 else made
+
+
+def _plain(pixels: torch.Tensor, plan: ImagePreprocessing, views: Views) -> torch.Tensor:
+    fitted = fit_pixels(pixels, plan)
+    return fitted.flip(2) if views.mirror == "always" else fitted
 
 
 def stack_pixels(items: Sequence[torch.Tensor]) -> torch.Tensor:

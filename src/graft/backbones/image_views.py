@@ -29,8 +29,8 @@ _ATTEMPTS = 10
 def random_view(pixels: torch.Tensor, plan: ImagePreprocessing, views: Views, key: bytes, number: int) -> torch.Tensor:
     """Return one variation of a picture, decided by the seed, the picture's content and the view's number alone.
 
-    A cut at another place and scale, mirrored or not; with ``views.magnitude`` m above 0 also two of the 14 operations
-    of RandAugment, each of strength m / 10 of its largest.
+    A cut at another place and scale, mirrored or not (``views.mirror``); with ``views.magnitude`` m above 0 also two of
+    the 14 operations of RandAugment, each of strength m / 10 of its largest.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def random_view(pixels: torch.Tensor, plan: ImagePreprocessing, views: Views, ke
     plan : ImagePreprocessing
         The input size and the interpolation.
     views : Views
-        The seed, and the magnitude m.
+        The seed, the magnitude m, and what is mirrored.
     key : bytes
         The hash of the picture's content.
     number : int
@@ -58,7 +58,9 @@ def random_view(pixels: torch.Tensor, plan: ImagePreprocessing, views: Views, ke
     height, width = int(pixels.shape[1]), int(pixels.shape[2])
     top, left, high, wide = _cut(draw, height, width)
     view = resize_pixels(pixels[:, top : top + high, left : left + wide], plan.size, plan.interpolation)
-    view = view.flip(2) if draw.random() < 0.5 else view
+    chosen = draw.random() < 0.5  # also where it decides nothing: the rest of the variation is then the same
+    if views.mirror == "always" or (views.mirror == "random" and chosen):
+        view = view.flip(2)
     if views.magnitude > 0:
         for operation in draw.integers(len(_OPERATIONS), size=2):
             view = _OPERATIONS[operation](view, views.magnitude / 10, 1.0 if draw.random() < 0.5 else -1.0)

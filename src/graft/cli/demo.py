@@ -21,7 +21,8 @@ _COMPARED = {
         "{photos} --target {field} --technique source-only --technique domain-adaptation --image-size 64 --labels all"
     ),
     "several tasks": (
-        "{field}/labels.csv --image image --label species --label margin --label damage --image-size 64 --labels all"
+        "{field}/labels.csv --image image --label species --label margin --label damage --technique raw-input "
+        "--technique single-task --technique multi-task --image-size 64 --labels all"
     ),
     "texts": (
         "{tickets} --text text --label intent --technique raw-input --technique feature-extraction "

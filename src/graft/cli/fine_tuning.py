@@ -72,6 +72,7 @@ Cutmix = Annotated[
 Augment = Annotated[
     float, typer.Option(metavar="X", help="How strongly pictures are varied, 0 to 10.", rich_help_panel=_PANEL)
 ]
+Mirror = Annotated[str, typer.Option(metavar="WORD", help="Mirror pictures: auto, yes or no.", rich_help_panel=_PANEL)]
 WeightDecay = Annotated[
     float | None,
     typer.Option(metavar="X", help="Of the optimizer, for matrices.", show_default=False, rich_help_panel=_PANEL),
@@ -141,6 +142,19 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 
 # What an option is called on the command line, where that is not its name in Python.
 _CALLED = {"pretrained": "--from-scratch", "guard": "--no-guard", "cache": "--no-cache"}
+
+
+def yes_or_no(option: str, text: str) -> Any:
+    """Return what was written for an option that a fit may decide: "auto", or whether.
+
+    Raises
+    ------
+    RequestError
+        If it is neither auto nor yes nor no.
+    """
+    from graft._checks import one_of
+
+    return {"auto": "auto", "yes": True, "no": False}[one_of(option, text, ["auto", "yes", "no"])]
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:

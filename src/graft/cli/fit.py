@@ -34,6 +34,7 @@ from graft.cli.fine_tuning import (
     LayerDecay,
     LearningRate,
     LogFolder,
+    Mirror,
     Mixup,
     NoCache,
     NoGuard,
@@ -54,6 +55,7 @@ from graft.cli.fine_tuning import (
     number_or_word,
     refuse_training,
     resumable,
+    yes_or_no,
 )
 from graft.cli.fitted import show_fitted, summary
 from graft.cli.multi_task import TECHNIQUE as MULTI_TASK
@@ -124,6 +126,7 @@ def fit(
     mixup: Mixup = 0.0,
     cutmix: Cutmix = 0.0,
     augment: Augment = 0.0,
+    mirror: Mirror = "auto",
     weight_decay: WeightDecay = None,
     warmup: Warmup = None,
     clip: Clip = None,
@@ -175,6 +178,7 @@ def fit(
         "mixup": mixup,
         "cutmix": cutmix,
         "augment": augment,
+        "mirror": yes_or_no("--mirror", mirror),
         "precision": precision,
         "log_folder": log_folder,
         "resume": resume,

@@ -8,7 +8,7 @@ from graft.cli.domain_adaptation import adaptation_lines, candidate_rows
 from graft.cli.show import counted, metric_rows, print_table
 
 # Of a training, what the summary tells; the losses of every step are in the run.
-_TOLD = ("steps", "epochs", "skipped", "trained_parameters", "served", "verdict")
+_TOLD = ("steps", "epochs", "skipped", "trained_parameters", "served", "mirroring", "verdict")
 
 
 def summary(model: Any, run: str, measured: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +81,8 @@ def _training_lines(training: dict[str, Any]) -> list[str]:
     ]
     if training["skipped"]:
         lines.append(f"{counted(training['skipped'], 'step')} left out, because the loss was not finite.")
+    if training.get("mirroring") and not training["mirroring"]["mirrored"]:
+        lines += _mirroring_lines(training["mirroring"])
     if "verdict" not in training:
         return lines
     verdict = training["verdict"]
@@ -98,6 +100,15 @@ def _training_lines(training: dict[str, Any]) -> list[str]:
             f"on {verdict['examples']} held-out examples."
         )
     return lines
+
+
+def _mirroring_lines(found: dict[str, Any]) -> list[str]:
+    """Say why views were not mirrored."""
+    plain, turned = found["plain"], found["turned"]
+    numbers = f"{100 * plain:.0f} % of the pictures are right, of their mirror images {100 * turned:.0f} %"
+    if plain < 0:  # of numbers, minus the squared error
+        numbers = f"the squared error of pictures is {-plain:.2f}, of their mirror images {-turned:.2f}"
+    return [f"Views were not mirrored. After {counted(found['steps'], 'step')} on plain ones,", f"  {numbers}."]
 
 
 def _head_line(head: Any) -> str:

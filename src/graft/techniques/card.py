@@ -65,7 +65,8 @@ def model_card(config: Mapping[str, Any]) -> str:
         training = config["training"]
         body += [
             f"Trained {training['steps']} steps, {training['trained_parameters']:,} parameters; served: "
-            f"{training['served']}.",
+            f"{training['served']}."
+            + (" Views were not mirrored." if (training.get("mirroring") or {}).get("mirrored") is False else ""),
             "",
             "![training curve](training.svg)",
             "",

@@ -81,12 +81,12 @@ def judge(
         name: {key: value if math.isfinite(value) else None for key, value in one.items()}
         for name, one in candidates.items()
     }
-    difference = _worth(outputs[chosen], targets, supervision) - _worth(outputs[baseline], targets, supervision)
+    difference = worth(outputs[chosen], targets, supervision) - worth(outputs[baseline], targets, supervision)
     estimate = bootstrap({"gain": Statistic(difference[:, None], lambda means: means[..., 0])}, groups=groups)["gain"]
     return Verdict(chosen, candidates, estimate.to_dict(), len(targets))
 
 
-def _worth(outputs: torch.Tensor, targets: torch.Tensor, supervision: Supervision) -> np.ndarray:
+def worth(outputs: torch.Tensor, targets: torch.Tensor, supervision: Supervision) -> np.ndarray:
     """Return how right each prediction is (n,): 0 or 1, the share of right labels, or minus the squared error."""
     match supervision.kind:
         case "classification":

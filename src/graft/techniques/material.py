@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -87,6 +87,12 @@ class Material:
         targets = self.goal.targets(self.found.targets)
         targets = targets.masked_fill(torch.from_numpy(~self.known)[:, None], torch.nan)
         return Examples(self.backbone, self.inputs, targets, weight=weight, views=self.views)
+
+    def seen_as(self, views: Views) -> Material:
+        """Return the same examples with other variations; heads that were fitted are kept."""
+        other = replace(self, views=views)
+        vars(other)["_probes"] = self._probes
+        return other
 
     def examples(self, chosen: np.ndarray) -> Examples:
         """Return the examples of a mask (n,); their classes are balanced among themselves."""

@@ -211,6 +211,10 @@ class Contrastive(Objective):
         return self._goal.score(functional.normalize(asked, dim=1) @ means.T, watched.targets)
 
 
+# Steps that a training for each objective takes, however few examples there are.
+LEAST_STEPS = {"supervised": Supervised.least_steps, "contrastive": Contrastive.least_steps}
+
+
 def require_objective(name: str, settings: Settings) -> None:
     """Refuse an objective that does not exist, or not beside such settings.
 

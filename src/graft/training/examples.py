@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +33,7 @@ class Examples:
     weight : array of shape (n,), optional
         The weight of each example; 1 by default.
     views : Views
-        The seed and magnitude of variations.
+        The seed and magnitude of variations, and what is mirrored.
     """
 
     def __init__(
@@ -75,6 +76,12 @@ class Examples:
         part._targets, part.weight = self._targets[chosen], self.weight[chosen]
         return part
 
+    def seen_as(self, views: Views) -> Examples:
+        """Return the same examples with other variations."""
+        part = copy.copy(self)
+        part._views = views
+        return part
+
     def batch(self, rows: np.ndarray, view: int = 0) -> Batch:
         """Return some of the examples, of images one view.
 
@@ -86,7 +93,7 @@ class Examples:
         if self._items is not None:
             items = [self._items[row] for row in rows]
         else:
-            plan = Views((view,), self._views.seed, self._views.magnitude)
+            plan = replace(self._views, numbers=(view,))
             items = self._backbone.read([self._inputs[row] for row in rows], views=plan)
         failures = tuple(
             (int(row), str(self._inputs[row]), item.reason)

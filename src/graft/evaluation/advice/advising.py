@@ -249,7 +249,9 @@ def _checked(
     cost, share, epochs = None, 1.0, None
     if trained:
         assert question.backbone is not None
-        cost = training_cost(question.backbone, question.inputs, question.epochs, clock=budget.clock)
+        cost = training_cost(
+            question.backbone, question.inputs, question.epochs, views=question.views, clock=budget.clock
+        )
         labels = question.examples * (FOLDS - 1) // FOLDS
         needed = sum(cost.fit(labels, scratch=name == SCRATCH) for name in trained)
         if needed > budget.left:

@@ -13,6 +13,7 @@ import torch
 from graft.backbones import Backbone, Views
 from graft.backbones.backbone import on_device
 from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
+from graft.techniques.mirroring import trial_steps
 from graft.techniques.network_training import number_of_steps
 from graft.techniques.settings import Settings
 from graft.training import Examples
@@ -36,11 +37,14 @@ class TrainingCost:
         Of computing the features of as many.
     epochs : float or "auto"
         As in `FineTuning`.
+    asks : bool
+        Whether a short training finds out first whether pictures may be mirrored.
     """
 
     step: float
     forward: float
     epochs: Any
+    asks: bool = False
 
     def steps(self, examples: int, *, scratch: bool) -> int:
         """Return how many steps a training on so many examples takes."""
@@ -72,6 +76,8 @@ class TrainingCost:
         """
         held = round(_HELD_OUT * examples)
         first, again = (self.steps(count, scratch=scratch) for count in (examples - held, examples))
+        if self.asks:
+            first += trial_steps(first, pretrained=not scratch)
         evaluations = _EVALUATIONS * held / BATCH
         return share * (first + again) * self.step + evaluations * self.forward
 
@@ -87,7 +93,12 @@ class TrainingCost:
 
 
 def training_cost(
-    backbone: Backbone, inputs: Any, epochs: Any, *, clock: Callable[[], float] = time.monotonic
+    backbone: Backbone,
+    inputs: Any,
+    epochs: Any,
+    *,
+    views: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainingCost:
     """Measure a step of training all layers of a network, and computing features, on some of the inputs.
 
@@ -99,6 +110,8 @@ def training_cost(
         That can be read.
     epochs : float or "auto"
         Of the trainings whose cost is asked for.
+    views : int or None
+        As in `FineTuning`.
     clock : callable
         Seconds now.
     """
@@ -123,4 +136,6 @@ def training_cost(
     started = synchronized()
     with torch.no_grad():
         trunk.eval()(on_device(examples.batch(rows).inputs, backbone.device))
-    return TrainingCost(min(taken[1:]), synchronized() - started, epochs)
+    return TrainingCost(
+        min(taken[1:]), synchronized() - started, epochs, asks=backbone.modality == "image" and views != 1
+    )

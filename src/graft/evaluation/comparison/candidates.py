@@ -18,6 +18,7 @@ from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, Mu
 RAW, SCRATCH, FROZEN, TUNED = "raw-input", "from-scratch", "feature-extraction", "fine-tuning"
 UNADAPTED, ADAPTED = "source-only", "domain-adaptation"
 ALONE, TOGETHER = "single-task", "multi-task"
+TUNED_ALONE, TUNED_TOGETHER = "single-task-network", "multi-task-network"
 
 _RAW_TITLES = {
     "image": "simple heads on the pixels",
@@ -124,6 +125,8 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
                 trains=False,
             ),
         ]
+        if backbone is not None:
+            found += _networks_of_several(backbone, network)
         return {one.name: one for one in found}
     elif backbone is not None:
         found.append(
@@ -170,6 +173,41 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
             )
         )
     return {one.name: one for one in found}
+
+
+def _networks_of_several(backbone: Backbone, network: str) -> list[Candidate]:
+    """Return the trainings of a network for several tasks: one network each, one for all, one for all from scratch."""
+    found = [
+        Candidate(
+            TUNED_TOGETHER,
+            f"one {network} fine-tuned for all tasks",
+            ("transfer", "together"),
+            f"All layers of {network} retrained for all tasks at once, with a head for each.",
+            embeds=True,
+            trains=True,
+        ),
+        Candidate(
+            TUNED_ALONE,
+            f"a {network} fine-tuned for each task",
+            ("transfer", "alone"),
+            f"All layers of {network} retrained for each task by itself: as many networks as tasks.",
+            embeds=True,
+            trains=True,
+        ),
+    ]
+    if not isinstance(backbone, ModuleBackbone):
+        found.append(
+            Candidate(
+                SCRATCH,
+                f"{network} from scratch for all tasks",
+                ("scratch",),
+                f"The architecture of {network} from random weights, all tasks at once: higher rate, four times the "
+                "steps.",
+                embeds=False,
+                trains=True,
+            )
+        )
+    return found
 
 
 def chosen(asked: Sequence[str] | None, offered: dict[str, Candidate]) -> tuple[Candidate, ...]:
@@ -220,9 +258,21 @@ def model_of(
     """
     task = tasks[0]
     placed: dict[str, Any] = {"device": device, "store": store, "random_state": seed}
-    if candidate.name == TOGETHER:
-        return MultiTask(backbone, tasks=list(tasks), label_names=label_names, compare=False, **placed)
+    longer = epochs if epochs == "auto" else SCRATCH_FACTOR * epochs
+    # A network object has its weights already; the same architecture from random ones is made from its name.
+    afresh: dict[str, Any] = {"pretrained": False, "image_size": image_size, "epochs": longer}
+    if backbone is not None:
+        afresh |= {"layer": backbone.layer, "pooling": backbone.pooling}
     if len(tasks) > 1:
+        every: dict[str, Any] = {"tasks": list(tasks), "label_names": label_names, "compare": False, **placed}
+        if candidate.name == TOGETHER:
+            return MultiTask(backbone, **every)
+        if candidate.name == TUNED_TOGETHER:
+            return MultiTask(backbone, train="all", epochs=epochs, **every)
+        if candidate.name == SCRATCH and backbone is not None:
+            return MultiTask(backbone.name, **afresh, **every)
+        if candidate.name == TUNED_ALONE:
+            return EachTask(tasks, lambda one: FineTuning(backbone, epochs=epochs, task=one.kind, **placed))
         return EachTask(tasks, lambda one: _alone(candidate, one, modality, backbone, None, placed))
     common: dict[str, Any] = {"task": task.kind, "label_names": label_names, **placed}
     if candidate.name in (RAW, FROZEN):
@@ -234,17 +284,7 @@ def model_of(
         return FineTuning(backbone, epochs=epochs, **common)
     if backbone is None:
         return BoostedTrees(task, random_state=seed)
-    longer = epochs if epochs == "auto" else SCRATCH_FACTOR * epochs
-    # A network object has its weights already; the same architecture from random ones is made from its name.
-    return FineTuning(
-        backbone.name,
-        pretrained=False,
-        image_size=image_size,
-        layer=backbone.layer,
-        pooling=backbone.pooling,
-        epochs=longer,
-        **common,
-    )
+    return FineTuning(backbone.name, **afresh, **common)
 
 
 def _alone(

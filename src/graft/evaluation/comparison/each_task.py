@@ -53,7 +53,9 @@ class EachTask:
             unread |= {int(known[row]): (int(known[row]), name, reason) for row, name, reason in model.left_out_}
         self.left_out_ = tuple(unread[row] for row in sorted(unread))
         parts = [model.seconds_ for model in self.models_.values()]
-        self.seconds_ = {name: float(sum(part.get(name, 0.0) for part in parts)) for name in ("data", "training")}
+        self.seconds_ = {
+            name: float(sum(part.get(name, 0.0) for part in parts)) for name in ("data", "features", "training")
+        }
         return self
 
     def predictions(self, X: Any) -> dict[str, Predictions]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from graft.backbones import embed
+from graft.backbones import Backbone, embed
 from graft.data import Domain, Task, label_array
 from graft.errors import DataError, GraftError
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
@@ -342,8 +342,11 @@ def _parameters(setup: Setup, job: Job, model: Any) -> dict[str, Any]:
         return {}
     learnt, kept = (sum(pair) for pair in zip(*(head_numbers(one) for one in _heads(model)), strict=True))
     if job.candidate.trains:
-        trained = model.training_["trained_parameters"] if model.training_["served"] != "probe" else learnt
-        return {"trainable_parameters": trained, "total_parameters": model.backbone_.parameters + kept}
+        networks = sum(one.parameters for one in _networks(model))
+        trained = sum(told["trained_parameters"] for told in _trainings(model) if told.get("served") != "probe")
+        if all(told.get("served") == "probe" for told in _trainings(model)):
+            trained = learnt
+        return {"trainable_parameters": trained, "total_parameters": networks + kept}
     network = setup.backbone.parameters if setup.backbone is not None and job.candidate.embeds else 0
     return {"trainable_parameters": learnt, "total_parameters": network + kept}
 
@@ -359,14 +362,39 @@ def _heads(model: Any) -> list[Any]:
             return [model.head_]
 
 
+def _networks(model: Any) -> list[Backbone]:
+    """Return the networks that a model which was trained has: of each task alone its own."""
+    match model:
+        case EachTask():
+            return [one.backbone_ for one in model.models_.values()]
+        case MultiTask():
+            return [part.backbone for part in model.parts_]
+        case _:
+            return [model.backbone_]
+
+
+def _trainings(model: Any) -> list[Mapping[str, Any]]:
+    """Return how each training of a model went."""
+    match model:
+        case EachTask():
+            return [one.training_ for one in model.models_.values()]
+        case MultiTask():
+            return list(model.training_)
+        case _:
+            return [model.training_]
+
+
 def _flops(setup: Setup, job: Job, model: Any, n_train: int, embedded: int) -> dict[str, float] | None:
     forward = setup.cost.flops
     if forward is None or not (job.candidate.embeds or job.candidate.trains):
         return None
     passes: float = embedded
     if job.candidate.trains:
-        told = model.training_
         learning = n_train * (1 - _HELD_OUT)
-        passes += _STEP * told["epochs"] * learning * (2 if told.get("refitted") else 1)
-        passes += len(told["evaluations"]) * n_train * _HELD_OUT
+        for told in _trainings(model):
+            # Learning tasks together trains twice always: once to measure, and once on all examples.
+            twice = isinstance(model, MultiTask) or told.get("refitted")
+            short = (told.get("mirroring") or {}).get("steps", 0) / max(told["steps"], 1)
+            passes += _STEP * told["epochs"] * learning * ((2 if twice else 1) + short)
+            passes += len(told["evaluations"]) * n_train * _HELD_OUT
     return {"forward": forward, "training": forward * passes}

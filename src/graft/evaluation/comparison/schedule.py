@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graft.errors import GraftError
+from graft.evaluation.comparison.candidates import TUNED_ALONE
 from graft.evaluation.comparison.ledger import MOST_ENDS, Ledger
 from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.comparison.network_cost import NetworkCost
@@ -146,7 +147,7 @@ def _unseen(job: Job, count: int, cost: NetworkCost, setup: Setup) -> float:
     """Return the seconds of a cell of which there is no like."""
     if not job.candidate.trains:
         return _ADAPTATION if job.candidate.sides[-1] == "adapted" else _HEAD
-    longer = 1 if job.candidate.embeds else _SCRATCH
+    longer = len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1 if job.candidate.embeds else _SCRATCH
     steps = _STEPS + _EPOCHS * count / _BATCH if setup.epochs == "auto" else setup.epochs * count / _BATCH
     predicted = len(job.deal.test) * (cost.data_seconds + cost.feature_seconds)
     # Once to choose, and once more on all examples.
