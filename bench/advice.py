@@ -2,7 +2,7 @@
 
 For each data set the test score of every technique that applies, the advised one, and the seconds of all. Every data
 set has a process of its own, and each figure is kept in ``bench/results/advice`` when it is found: a run that was
-interrupted goes on. Photos have 48 pixels on a side and digits 32, reviews are cut to 48 words, and trainings are
+interrupted goes on. Photos have 48 pixels on a side and digits 64, reviews are cut to 48 words, and trainings are
 short (from scratch four times as long), for the advice as for the techniques.
 
 ``python -m bench.advice settling`` runs the data sets on which the constants of the advice were settled;

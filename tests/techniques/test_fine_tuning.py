@@ -583,6 +583,32 @@ def test_a_network_that_diverged_is_never_served(pictures, network):
     assert verdict.candidates["fine-tuned"]["score"] is None
 
 
+def test_the_best_of_several_has_to_beat_the_favourite_by_more_than_noise():
+    from graft.techniques.guard import judge
+    from graft.training import supervision
+
+    draw = np.random.default_rng(0)
+    goal = supervision(graft.Task("", "classification", (0, 1)), np.arange(60) % 2)
+    targets = goal.targets(np.arange(60) % 2)
+    own = 2 * (targets - 0.5) + torch.from_numpy(draw.normal(0, 2, targets.shape)).float()
+
+    def chosen(other, favourite):
+        outputs = {"probe": torch.zeros_like(own), "fine-tuned": own, "0.5 fine-tuned": other}
+        return judge(goal, outputs, targets, baseline="probe", favourite=favourite).chosen
+
+    luckier = own.clone()
+    luckier[0] += 2 * targets[0] - 1  # one example is more surely right
+    assert chosen(luckier, None) == "0.5 fine-tuned"
+    assert chosen(luckier, "fine-tuned") == "fine-tuned"
+    assert chosen(4 * (targets - 0.5), "fine-tuned") == "0.5 fine-tuned"
+    # The baseline is held to no more than before, and a favourite that diverged is none.
+    worse = {"probe": 4 * (targets - 0.5), "fine-tuned": own}
+    assert judge(goal, worse, targets, baseline="probe", favourite="fine-tuned").chosen == "probe"
+    broken = torch.full_like(own, float("nan"))
+    outputs = {"probe": torch.zeros_like(own), "fine-tuned": broken, "0.5 fine-tuned": own}
+    assert judge(goal, outputs, targets, baseline="probe", favourite="fine-tuned").chosen == "0.5 fine-tuned"
+
+
 def test_pairs_stay_together_when_processes_share_a_batch(pictures, network):
     from graft.techniques.objectives import Contrastive
     from graft.training import supervision

@@ -162,3 +162,22 @@ def test_the_unit_of_the_numbers_does_not_matter(draw):
 def test_numbers_that_do_not_vary_are_an_error():
     with pytest.raises(DataError, match="vary"):
         supervision(REGRESSION, np.column_stack([np.arange(4.0), np.full(4, 2.5)]))
+
+
+def test_the_score_is_the_mean_of_what_each_example_adds(draw):
+    outputs = torch.from_numpy(draw.normal(size=(30, 3))).float()
+    table = (draw.random((30, 3)) < 0.4).astype(float)
+    table[::4, 1] = np.nan
+    for labels, task in (
+        (draw.integers(3, size=30), Task("", "classification", (0, 1, 2))),
+        (table, Task("", "multilabel", ("a", "b", "c"))),
+        (draw.normal(size=(30, 3)), Task("", "regression")),
+    ):
+        goal = supervision(task, labels)
+        targets = goal.targets(labels)
+        shares = goal.shares(outputs, targets)
+        assert shares.shape == (30,)
+        assert goal.score(outputs, targets)["score"] == pytest.approx(shares.mean(), rel=1e-6)
+        worse = outputs.clone()
+        worse[3] = 5 * (1 - 2 * targets[3].nan_to_num(0)) if task.kind != "regression" else targets[3] + 9
+        assert goal.shares(worse, targets)[3] < shares[3]

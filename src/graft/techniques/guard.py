@@ -15,6 +15,8 @@ from graft.training import Supervision
 
 # Scores (nats of log loss, or R²) that differ by less say nothing, and the baseline is the simpler model.
 _TIE = 0.005
+# Standard errors by which another candidate has to be better than a favourite: a level of 10 % on one side.
+_AHEAD = 1.28
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def judge(
     *,
     baseline: str,
     served: str | None = None,
+    favourite: str | None = None,
     groups: np.ndarray | None = None,
 ) -> Verdict:
     """Return the candidate with the best score on held-out examples; the baseline where none is better.
@@ -67,12 +70,22 @@ def judge(
         The candidate that the others have to beat.
     served : str, optional
         The candidate that is served whatever the scores say; its gain is then what is told.
+    favourite : str, optional
+        The candidate that all but the baseline have to beat by more than noise: by 1.28 standard errors of the paired
+        difference. Of few held-out examples, the best of several scores is often the luckiest.
     groups : array of shape (n,), optional
         Examples of one group are resampled together for the interval.
     """
     candidates: dict[str, Any] = {name: supervision.score(found, targets) for name, found in outputs.items()}
     # A model that has diverged says nothing, and beats nobody.
     scores = {name: one["score"] if math.isfinite(one["score"]) else -math.inf for name, one in candidates.items()}
+    if favourite is not None and math.isfinite(scores[favourite]):
+        own = supervision.shares(outputs[favourite], targets)
+        for name in set(scores) - {favourite, baseline}:
+            if math.isfinite(scores[name]):
+                ahead = supervision.shares(outputs[name], targets) - own
+                if ahead.mean() < _AHEAD * ahead.std() / math.sqrt(len(ahead)):
+                    scores[name] = -math.inf
     chosen = max(scores, key=scores.__getitem__)
     if not scores[chosen] - scores[baseline] >= _TIE:
         chosen = baseline

@@ -21,7 +21,8 @@ BATCH_NORMS = ("auto", "frozen", "train")
 class Settings:
     """How a network is trained; `FineTuning` says what each one means.
 
-    What has a default here is no option of every technique.
+    What has a default here is no option of every technique. ``bold`` is no option at all: whether the rate that is
+    chosen for a pretrained network may be the high one that suits batch normalisation.
 
     Raises
     ------
@@ -51,6 +52,7 @@ class Settings:
     average: float | None
     patience: int | None = None
     soup: int = 1
+    bold: bool = False
     seed: int
 
     def __post_init__(self) -> None:

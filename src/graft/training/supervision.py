@@ -35,6 +35,10 @@ class Supervision(ABC):
     def score(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
         """Return what outputs for held-out examples are worth: ``score``, larger is better, and what a reader knows."""
 
+    @abstractmethod
+    def shares(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+        """Return what each held-out example (n,) adds to the score: their mean is the score."""
+
 
 @final
 class Classes(Supervision):
@@ -71,10 +75,16 @@ class Classes(Supervision):
         return -(wanted * functional.log_softmax(outputs.float(), dim=1)).sum(dim=1)
 
     def score(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+        right = outputs.argmax(dim=1) == targets.argmax(dim=1)
+        return {"score": float(self.shares(outputs, targets).mean()), "accuracy": float(right.double().mean())}
+
+    def shares(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
         logits, codes = outputs.double().cpu().numpy(), targets.argmax(dim=1).cpu().numpy()
         temperature = fit_temperature(logits, codes, np.ones(len(codes)))
-        loss = functional.cross_entropy(torch.from_numpy(logits / temperature), torch.from_numpy(codes))
-        return {"score": -float(loss), "accuracy": float((logits.argmax(axis=1) == codes).mean())}
+        loss = functional.cross_entropy(
+            torch.from_numpy(logits / temperature), torch.from_numpy(codes), reduction="none"
+        )
+        return -loss.numpy()
 
 
 @final
@@ -111,11 +121,17 @@ class Labels(Supervision):
 
     def score(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
         known = ~targets.isnan()
-        cells, wanted = outputs.double()[known], targets.double()[known]
-        both = torch.stack([-cells / 2, cells / 2], dim=1).cpu().numpy()
-        temperature = fit_temperature(both, wanted.long().cpu().numpy(), np.ones(len(both)))
-        loss = functional.binary_cross_entropy_with_logits(cells / temperature, wanted)
-        return {"score": -float(loss), "accuracy": float(((cells > 0) == (wanted > 0.5)).float().mean())}
+        right = (outputs > 0)[known] == (targets > 0.5)[known]
+        return {"score": float(self.shares(outputs, targets).mean()), "accuracy": float(right.float().mean())}
+
+    def shares(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+        known = (~targets.isnan()).cpu()
+        cells, wanted = outputs.double().cpu()[known], targets.double().cpu()[known]
+        both = torch.stack([-cells / 2, cells / 2], dim=1).numpy()
+        temperature = fit_temperature(both, wanted.long().numpy(), np.ones(len(both)))
+        table = torch.zeros(known.shape, dtype=torch.float64)
+        table[known] = functional.binary_cross_entropy_with_logits(cells / temperature, wanted, reduction="none")
+        return -(table.sum(dim=1) * len(known) / known.sum()).numpy()
 
 
 @final
@@ -155,11 +171,14 @@ class Numbers(Supervision):
 
     def score(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
         error = (outputs.float() - targets).square().mean(dim=0)
-        spread = (targets - targets.mean(dim=0)).square().mean(dim=0).clamp(min=1e-12)
         return {
-            "score": float((1 - error / spread).mean()),
+            "score": float(self.shares(outputs, targets).mean()),
             "rmse": float((error * torch.from_numpy(self.scale**2).to(error)).mean().sqrt()),
         }
+
+    def shares(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+        spread = (targets - targets.mean(dim=0)).square().mean(dim=0).clamp(min=1e-12)
+        return (1 - (outputs.float() - targets).square() / spread).mean(dim=1).double().cpu().numpy()
 
 
 def supervision(
