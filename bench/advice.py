@@ -6,7 +6,8 @@ interrupted goes on. Photos have 48 pixels on a side and digits 64, reviews are 
 short (from scratch four times as long), for the advice as for the techniques.
 
 ``python -m bench.advice settling`` runs the data sets on which the constants of the advice were settled;
-``techniques`` or ``advise`` (then names of data sets) only one half of the work; ``table`` shows what is there.
+``techniques``, ``forecast`` (advice without trying anything) or ``check`` (advice that tries the best two, within
+``ADVICE_BUDGET`` seconds), then names of data sets, only a part of the work; ``table`` shows what is there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from bench._real_data import RESULTS, write_results
 CELLS = Path(os.environ.get("ADVICE_CELLS", RESULTS / "advice"))
 RAW, FROZEN, TUNED, SCRATCH = "raw-input", "feature-extraction", "fine-tuning", "from-scratch"
 ADAPTED, SEVERAL = "domain-adaptation", "multi-task"
+# What is advised by the forecast alone, and after the check.
+FORECAST, CHECKED = "advice", "checked advice"
 
 
 def applicable(case: Case) -> tuple[str, ...]:
@@ -148,10 +151,11 @@ def _data_set(name: str, wanted: tuple[str, ...]) -> None:
         if technique in kept(name):
             continue
         case = CASES[name](0) if case is None else case
-        if technique != "advice" and technique not in applicable(case):
+        advises = technique in (FORECAST, CHECKED)
+        if not advises and technique not in applicable(case):
             continue
         try:
-            found = advised(case) if technique == "advice" else cell(case, technique)
+            found = advised(case, check=technique == CHECKED) if advises else cell(case, technique)
         except Exception as error:  # one technique that fails does not end the others
             print(f"{name}, {technique}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
@@ -159,8 +163,8 @@ def _data_set(name: str, wanted: tuple[str, ...]) -> None:
         print(time.strftime("%H:%M:%S"), name, technique, str(found)[:90], file=sys.stderr, flush=True)
 
 
-def advised(case: Case) -> dict[str, Any]:
-    """Return what is advised for a data set."""
+def advised(case: Case, *, check: bool) -> dict[str, Any]:
+    """Return what is advised for a data set: by the forecast, or with a check too."""
     import graft
 
     with tempfile.TemporaryDirectory() as store:
@@ -174,7 +178,7 @@ def advised(case: Case) -> dict[str, Any]:
             image_size=case.image_size,
             epochs=case.epochs,
             views=case.views,
-            budget=float(os.environ.get("ADVICE_BUDGET", "120")),
+            budget=float(os.environ.get("ADVICE_BUDGET", "150")) if check else 0.0,
             store=store,
         ).to_dict()
 
@@ -184,31 +188,29 @@ def table(names: list[str]) -> None:
     from graft.cli.show import print_table
 
     order = (RAW, FROZEN, TUNED, SCRATCH, ADAPTED, SEVERAL)
-    rows, regrets = [], {"advised": [], "always feature extraction": [], "always fine-tuning": []}
+    rules = {"forecast": FORECAST, "checked": CHECKED, "always feature extraction": FROZEN, "always fine-tuning": TUNED}
+    rows, below = [], {}
     for name in names:
         found = kept(name)
         scores = {technique: 100 * found[technique]["score"] for technique in order if technique in found}
         if not scores:
             continue
-        best = max(scores.values())
-        told = found.get("advice")
-        chosen = None if told is None else scored_as(told["technique"], scores)
+        told = {key: found[key]["technique"] for key in (FORECAST, CHECKED) if key in found}
         cells = [f"{scores[one]:.1f}" if one in scores else "-" for one in order]
-        seconds = "-" if told is None else f"{told['seconds']:.0f}"
-        rows.append((name, *cells, "-" if told is None else _SHORT[told["technique"]], seconds))
-        if chosen is None or FROZEN not in scores or TUNED not in scores:
-            continue
-        for rule, technique in (
-            ("advised", chosen),
-            ("always feature extraction", FROZEN),
-            ("always fine-tuning", TUNED),
-        ):
-            regrets[rule].append(best - scores[technique])
-    columns = ("data", *(_SHORT[one] for one in order), "advised", "s")
+        said = [_SHORT[told[key]] if key in told else "-" for key in (FORECAST, CHECKED)]
+        seconds = f"{found[CHECKED]['seconds']:.0f}" if CHECKED in found else "-"
+        rows.append((name, *cells, *said, seconds))
+        chosen = {rule: scored_as(told.get(key, key), scores) for rule, key in rules.items()}
+        below[name] = {rule: max(scores.values()) - scores[one] for rule, one in chosen.items() if one is not None}
+    columns = ("data", *(_SHORT[one] for one in order), "forecast", "checked", "s")
     print_table(columns, rows, title="Test scores in per cent")
-    means = {rule: float(np.mean(values)) for rule, values in regrets.items() if values}
-    for rule, value in means.items():
-        print(f"{rule}: {value:.2f} points below the best, mean of {len(regrets[rule])} data sets")
+    means: dict[str, Any] = {}
+    for together in (("forecast", *list(rules)[2:]), tuple(rules)):
+        common = [one for one in below.values() if set(together) <= set(one)]
+        for rule in together if common else ():
+            mean = float(np.mean([one[rule] for one in common]))
+            print(f"{rule}: {mean:.2f} points below the best, mean of {len(common)} data sets")
+            means.setdefault(f"{len(common)} data sets", {})[rule] = mean
     print(write_results("advice", {"data": {name: kept(name) for name in names if kept(name)}, "below_best": means}))
 
 
@@ -226,8 +228,11 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     chosen = [word for word in words if word in CASES] or list(SETTLING if "settling" in words else SUITE)
     if "table" not in words:
-        cheap = (RAW, FROZEN, SEVERAL, ADAPTED)
-        passes = (cheap, (TUNED,), (SCRATCH,)) if "advise" not in words else ()
-        passes += (("advice",),) if "techniques" not in words else ()
+        parts = [word for word in ("techniques", "forecast", "check") if word in words]
+        passes: tuple[tuple[str, ...], ...] = ()
+        if not parts or "techniques" in parts:
+            passes += ((RAW, FROZEN, SEVERAL, ADAPTED), (TUNED,), (SCRATCH,))
+        passes += ((FORECAST,),) if not parts or "forecast" in parts else ()
+        passes += ((CHECKED,),) if not parts or "check" in parts else ()
         run(chosen, passes, workers=int(os.environ.get("ADVICE_WORKERS", "1")))
     table(chosen)

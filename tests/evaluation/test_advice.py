@@ -142,6 +142,21 @@ def test_few_and_far_is_the_raw_input():
     assert best(measured(curve(0.5, 0.55, largest=60), curve(0.7, 0.8, largest=60), labels=60), IMAGE) == RAW
 
 
+def test_fine_tuning_gains_most_where_the_features_are_worth_no_more_than_the_input():
+    ratios = []
+    for raw in (0.9, 0.8, 0.65, 0.4):  # a head on the features is right in 0.8
+        expected = forecasts(measured(curve(0.8), curve(raw)), IMAGE, seed=0)
+        ratios.append(np.log((1 - expected[TUNED].draws) / (1 - expected[FROZEN].draws)).mean())
+    assert ratios == sorted(ratios)
+    assert ratios[0] < np.log(0.7) < ratios[2] < 0
+    assert ratios[-1] == pytest.approx(0.0, abs=0.1)
+
+
+def test_features_that_say_nothing_are_expected_to_learn_nothing():
+    expected = forecasts(measured(curve(0.26), curve(0.26)), IMAGE, seed=0)  # chance is a quarter
+    assert np.median(expected[TUNED].draws) == pytest.approx(np.median(expected[FROZEN].draws), abs=0.03)
+
+
 def test_more_room_means_a_larger_gain_of_training():
     gains = []
     for score in (0.6, 0.8, 0.95):
