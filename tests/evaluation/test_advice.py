@@ -154,7 +154,7 @@ def test_fine_tuning_gains_most_where_the_features_are_worth_no_more_than_the_in
 
 def test_features_that_say_nothing_are_expected_to_learn_nothing():
     expected = forecasts(measured(curve(0.26), curve(0.26)), IMAGE, seed=0)  # chance is a quarter
-    assert np.median(expected[TUNED].draws) == pytest.approx(np.median(expected[FROZEN].draws), abs=0.03)
+    assert expected[TUNED].draws.mean() == pytest.approx(expected[FROZEN].draws.mean(), abs=0.06)
 
 
 def test_more_room_means_a_larger_gain_of_training():
