@@ -9,10 +9,10 @@ from sklearn.model_selection import cross_val_score
 
 import graft
 from graft import Domain, DomainAdaptation
-from graft.alignment import CORAL, Alignment, ManifoldRegularization, TransferComponentAnalysis
+from graft.alignment import CORAL, MCD, Alignment, InvariantHead, ManifoldRegularization, TransferComponentAnalysis
 from graft.data.samples import tickets
 from graft.errors import DataError, RequestError, RunError
-from graft.techniques.adaptation.methods import FEATURE_METHODS, feature_method
+from graft.techniques.adaptation.methods import FEATURE_METHODS, INVARIANT_HEADS, feature_method
 from graft.techniques.adaptation.tournament import CANDIDATES, tournament
 
 # What weighs examples of the source, and cannot help where the domains do not overlap.
@@ -199,7 +199,7 @@ def test_string_and_signed_labels_give_the_same_model(domains):
     np.testing.assert_array_equal(np.where(words.predict(target) == "ash", -1, 1), numbers.predict(target))
 
 
-@pytest.mark.parametrize("method", ["source-only", "classifier", "kmm", "coral", "tca", "meda"])
+@pytest.mark.parametrize("method", ["source-only", "classifier", "kmm", "coral", "tca", "meda", "mcc-head"])
 def test_sparse_features_are_taken(domains, method):
     X, y, target, _ = domains
     model = DomainAdaptation(method=method).fit(sp.csr_matrix(X), y, target=Domain(sp.csr_matrix(target)))
@@ -426,7 +426,43 @@ def test_a_classifier_of_its_own_takes_no_weights(domains, option):
 def test_weighted_examples_keep_classifiers_of_their_own_out_of_the_tournament(domains):
     X, y, target, _ = domains
     model = DomainAdaptation().fit(X, y, sample_weight=np.linspace(1, 2, len(X)), target=Domain(target))
-    assert {"meda", "centroids"} <= set(model.adaptation_["tournament"]["left_out"])
+    told = model.adaptation_["tournament"]
+    assert {"meda", "centroids"} <= set(told["left_out"])
+    assert {"mcc-head", "cdan-head"} <= set(told["candidates"])
+
+
+def test_an_invariant_head_hears_weights_classes_and_several_sources(domains):
+    X, y, target, _ = domains
+    weight = np.where(y == "oak", 0.0, 1.0)
+    balanced = {"ash": 1.0, "elm": 1.0, "oak": 1e-9}
+    names = np.where(np.arange(len(X)) % 2, "here", "there")
+    plain = DomainAdaptation(method="mcc-head").fit(X, y, target=Domain(target)).predict_proba(target)
+    unseen = DomainAdaptation(method="mcc-head").fit(X, y, sample_weight=weight, target=Domain(target))
+    rare = DomainAdaptation(method="mcc-head", class_weight=balanced).fit(X, y, target=Domain(target))
+    both = DomainAdaptation(method="mcc-head").fit(X, y, domains=names, target=Domain(target))
+    for other in (unseen, rare):
+        assert other.predict_proba(target)[:, 2].mean() < plain[:, 2].mean() - 0.1
+    assert set(both.adaptation_["domains"]) == {"here", "there"}
+    with pytest.raises(RequestError, match="head"):
+        DomainAdaptation(method="mcc-head", head="logistic").fit(X, y, target=Domain(target))
+
+
+def test_an_invariant_head_with_options_of_ones_own_is_saved(domains, tmp_path):
+    X, y, target, truth = domains
+    own = InvariantHead(MCD(hidden=16), width=32, n_steps=100, learning_rate=5e-3, random_state=7)
+    model = clone(DomainAdaptation(method=own)).fit(X, y, target=Domain(target))
+    assert model.score(target, truth) > 0.9
+    assert model.adaptation_["method"] == "InvariantHead"
+    again = graft.load(model.save(tmp_path / "run"))
+    assert (again.method.loss, again.method.random_state) == (MCD(hidden=16), 7)
+    np.testing.assert_array_equal(again.predict_proba(target), model.predict_proba(target))
+
+
+def test_on_vectors_the_name_of_a_loss_leads_to_its_head(domains):
+    X, y, target, _ = domains
+    for name in INVARIANT_HEADS:
+        with pytest.raises(RequestError, match=name):
+            DomainAdaptation(method=name.removesuffix("-head")).fit(X, y, target=Domain(target))
 
 
 def test_of_given_splits_the_target_has_its_train_split_adapted_to(domains):

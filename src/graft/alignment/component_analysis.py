@@ -16,6 +16,8 @@ from graft.alignment.spectral import ComponentProblem
 from graft.alignment.subspaces import positive_largest
 
 KERNELS = ("primal", "linear", "rbf")
+# Rows of a kernel that are computed together: few enough to stay near the processor.
+_TOGETHER = 512
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,13 @@ class ComponentAnalysis(Alignment):
         if self.anchors_ is None:
             return (features - self.mean_) @ self.map_
         assert self.gamma_ is not None
-        kernel = np.exp(-self.gamma_ * euclidean_distances(features, self.anchors_, squared=True))
-        return (kernel - self.mean_) @ self.map_
+        represented = np.empty((len(features), self.map_.shape[1]))
+        for begin in range(0, len(features), _TOGETHER):
+            rows = slice(begin, begin + _TOGETHER)
+            kernel = euclidean_distances(features[rows], self.anchors_, squared=True)
+            kernel *= -self.gamma_
+            represented[rows] = np.exp(kernel, out=kernel) @ self.map_
+        return represented - self.mean_ @ self.map_
 
     @final
     def _map_source(self, features: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from graft._checks import number, one_of
-from graft.alignment import AdaptationLoss, Alignment
+from graft.alignment import AdaptationLoss, Alignment, InvariantHead
 from graft.backbones import Backbone, embed, load_backbone
 from graft.data import Domain, Task
 from graft.errors import UnreadableInputsError
@@ -77,7 +77,7 @@ class DomainAdaptation(Technique):
     ----------
     backbone : str, path, Backbone or None
         What `load_backbone` takes. None: the inputs are feature vectors already.
-    method : str, Alignment or AdaptationLoss
+    method : str, Alignment, InvariantHead or AdaptationLoss
         ``"auto"``; ``"source-only"``; a density ratio of `graft.importance.DENSITY_RATIOS` (``"classifier"``,
         ``"kliep"``, ``"ulsif"``, ``"rulsif"``, ``"kmm"``, ``"nearest-neighbors"``); a label shift of
         `graft.importance.LABEL_SHIFTS` (``"bbse"``, ``"rlls"``, ``"maximum-likelihood"``); an alignment
@@ -86,7 +86,10 @@ class DomainAdaptation(Technique):
         `graft.alignment.Alignment` with options of one's own; ``"centroids"`` and ``"meda"``, which are classifiers of
         their own and take no head and no weights; likewise ``"tradaboost"``
         (`graft.importance.TrAdaBoostClassifier` of logistic regressions), which needs labels of a few target examples,
-        for where the source misleads. These work on features of the frozen network, in seconds.
+        for where the source misleads; ``"mcc-head"``, ``"cdan-head"``, ``"dann-head"`` and ``"mdd-head"``, small
+        networks on the features that are trained to hold in both domains, which take weights and no head, or an
+        unfitted `graft.alignment.InvariantHead` with another loss or other options. These work on features of the
+        frozen network, in seconds; a loss without ``-head`` behind its name trains the network.
 
         Through the network, whose layers are trained: one of `graft.alignment.ADAPTATION_LOSSES` (``"deep-coral"``,
         ``"dan"``, ``"jan"``, ``"dann"``, ``"cdan"``, ``"mcd"``, ``"mdd"``, ``"mcc"``, ``"afn"``, ``"bsp"``,
@@ -317,7 +320,7 @@ class DomainAdaptation(Technique):
 
     def _check_options(self) -> None:
         """Refuse what cannot be used, before the network runs."""
-        if not isinstance(self.method, Alignment | AdaptationLoss):
+        if not isinstance(self.method, Alignment | AdaptationLoss | InvariantHead):
             one_of("method", self.method, ("auto", *FEATURE_METHODS, *NETWORK_METHODS))
         plain, apart = signature(type(self)).parameters, _ON_FEATURES if self._trains else _THROUGH_NETWORK
         found = {name: getattr(self, name) for name in apart if getattr(self, name) != plain[name].default}

@@ -35,6 +35,7 @@ _ALIGNMENTS = (
     alignment.CentroidRefinement,
     alignment.DomainStandardization,
     alignment.GeodesicFlowKernel,
+    alignment.InvariantHead,
     alignment.JointDistributionAdaptation,
     alignment.LinearTransport,
     alignment.MEDA,

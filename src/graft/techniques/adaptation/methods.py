@@ -14,12 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 
 from graft import alignment, importance
-from graft.alignment import Alignment
+from graft.alignment import AdaptationLoss, Alignment, InvariantHead
 from graft.errors import DataError, RequestError
+from graft.heads.classifier_head import class_weights
 from graft.importance import DENSITY_RATIOS, LABEL_SHIFTS, Weights, flattening
 from graft.importance.two_sample import AucTest
 from graft.techniques.adaptation.adapted_head import AdaptedHead
-from graft.techniques.adaptation.problem import Problem, held_out_probabilities, stacked
+from graft.techniques.adaptation.problem import Problem, held_out_probabilities, known_share, stacked
 
 ANY_TASK = ("classification", "multilabel", "regression")
 CLASSES_ONLY = ("classification",)
@@ -238,6 +239,41 @@ class JointlyFitted(Method):
 
 
 @final
+class Invariant(Method):
+    """A small network on the features, which stay as they are, trained to hold in both domains.
+
+    Parameters
+    ----------
+    head : InvariantHead
+        Unfitted.
+    """
+
+    def __init__(self, head: InvariantHead) -> None:
+        self._head = head
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return CLASSES_ONLY
+
+    def adapt(self, problem: Problem) -> Adapted:
+        head, weight = clone(self._head), problem.weight
+        if head.random_state is None:
+            head.set_params(random_state=problem.random_state)
+        if problem.class_weight is not None:
+            classes, codes = np.unique(problem.targets, return_inverse=True)
+            weight = weight * class_weights(problem.class_weight, classes, codes, weight)[codes]
+        head.fit(
+            problem.source,
+            problem.targets,
+            target=problem.target,
+            target_labels=problem.target_labels(),
+            source_weight=weight,
+            target_weight=known_share(len(weight), len(problem.known)) if len(problem.known) else 1.0,
+        )
+        return Adapted(None, head)
+
+
+@final
 class Boosted(Method):
     """Boosting that follows the target's labels, and lets source examples that contradict them lose their weight.
 
@@ -282,20 +318,37 @@ ALIGNMENTS: dict[str, Callable[[], Alignment]] = {
     "linear-transport": lambda: alignment.LinearTransport(),
 }
 JOINTLY_FITTED = ("centroids", "meda")
+# Losses for networks as heads on features: what is invariant is a bottleneck, and adversaries are as small as it.
+INVARIANT_HEADS: dict[str, Callable[[], AdaptationLoss]] = {
+    "mcc-head": lambda: alignment.MCC(),
+    "cdan-head": lambda: alignment.CDAN(hidden=(128,)),
+    "dann-head": lambda: alignment.DANN(hidden=(128,)),
+    "mdd-head": lambda: alignment.MDD(hidden=128),
+}
 BOOSTED = "tradaboost"
-FEATURE_METHODS = ("source-only", *DENSITY_RATIOS, *LABEL_SHIFTS, *ALIGNMENTS, *JOINTLY_FITTED, BOOSTED)
+FEATURE_METHODS = (
+    "source-only",
+    *DENSITY_RATIOS,
+    *LABEL_SHIFTS,
+    *ALIGNMENTS,
+    *JOINTLY_FITTED,
+    *INVARIANT_HEADS,
+    BOOSTED,
+)
 
 
 def feature_method(method: Any) -> Method:
-    """Return the method on features of a name, or around an unfitted alignment.
+    """Return the method on features of a name, or around an unfitted alignment or head.
 
     Parameters
     ----------
-    method : str or Alignment
-        One of `FEATURE_METHODS`, or an alignment with options of one's own.
+    method : str, Alignment or InvariantHead
+        One of `FEATURE_METHODS`, or an alignment or head with options of one's own.
     """
     if isinstance(method, Alignment):
         return Aligned(method)
+    if isinstance(method, InvariantHead):
+        return Invariant(method)
     if method == "source-only":
         return SourceOnly()
     if method in DENSITY_RATIOS:
@@ -304,6 +357,8 @@ def feature_method(method: Any) -> Method:
         return LabelShift(method)
     if method in JOINTLY_FITTED:
         return JointlyFitted(alignment.MEDA() if method == "meda" else alignment.CentroidRefinement())
+    if method in INVARIANT_HEADS:
+        return Invariant(InvariantHead(INVARIANT_HEADS[method]()))
     if method == BOOSTED:
         return Boosted()
     return Aligned(ALIGNMENTS[method]())
@@ -333,20 +388,23 @@ def require_no_head(method: Any, asked: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    method : str or Alignment
+    method : str, Alignment or InvariantHead
     asked : mapping
-        Options by name; None: not asked for.
+        Options by name; None: not asked for. An invariant head heeds all of them but ``"head"``.
 
     Raises
     ------
     RequestError
         If one was asked for.
     """
-    given = [name for name, value in asked.items() if value is not None]
-    if isinstance(method, str) and method in (*JOINTLY_FITTED, BOOSTED) and given:
+    weighs = isinstance(method, InvariantHead) or method in INVARIANT_HEADS
+    given = [name for name, value in asked.items() if value is not None and (name == "head" or not weighs)]
+    if (weighs or (isinstance(method, str) and method in (*JOINTLY_FITTED, BOOSTED))) and given:
+        name = method if isinstance(method, str) else type(method).__name__
         raise RequestError(
             given[0],
             expected="a method beside it that fits a head",
-            found=f"method={method!r}, a classifier of its own, which lets all source examples count the same",
+            found=f"method={name!r}, a classifier of its own"
+            + ("" if weighs else ", which lets all source examples count the same"),
             remedy="Leave it out, or take another method.",
         )

@@ -17,7 +17,7 @@ from graft.backbones import Backbone
 from graft.backbones.backbone import on_device
 from graft.errors import RequestError
 from graft.techniques.adaptation.adapting import WithoutSource, adapting
-from graft.techniques.adaptation.methods import ANY_TASK, CLASSES_ONLY
+from graft.techniques.adaptation.methods import ANY_TASK, CLASSES_ONLY, INVARIANT_HEADS
 from graft.techniques.material import Material
 from graft.techniques.network_training import NetworkTraining, Run
 from graft.techniques.objectives import HEAD, Objective, task_objective
@@ -142,6 +142,15 @@ def require_usable(method: str | AdaptationLoss, kind: str, backbone: Backbone) 
             expected=f"a method for {kind} tasks",
             found=f"{name!r}, which is for {' and '.join(tasks_of(method))}",
             remedy=f"These can: {', '.join(other for other in NETWORK_METHODS if kind in tasks_of(other))}.",
+        )
+    if not any(True for _ in backbone.module.parameters()):
+        name = method if isinstance(method, str) else type(method).__name__
+        alike = f"{name}-head"
+        raise RequestError(
+            "method",
+            expected="a method on features, since there is no network whose layers can be trained",
+            found=repr(name),
+            remedy=f"Pass method={alike if alike in INVARIANT_HEADS else 'auto'!r}, or name a network.",
         )
     if method == "adabn":
         pair = on_device(backbone.collate([backbone.example_item()] * 2), backbone.device)
