@@ -428,7 +428,7 @@ def test_weighted_examples_keep_classifiers_of_their_own_out_of_the_tournament(d
     model = DomainAdaptation().fit(X, y, sample_weight=np.linspace(1, 2, len(X)), target=Domain(target))
     told = model.adaptation_["tournament"]
     assert {"meda", "centroids"} <= set(told["left_out"])
-    assert {"mcc-head", "cdan-head"} <= set(told["candidates"])
+    assert "cdan-head" in told["candidates"]
 
 
 def test_an_invariant_head_hears_weights_classes_and_several_sources(domains):

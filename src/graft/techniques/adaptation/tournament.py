@@ -47,7 +47,6 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
         "subspace-alignment",
         "geodesic-flow",
         "linear-transport",
-        "mcc-head",
         "sinkhorn",
         "tca",
         "cdan-head",
