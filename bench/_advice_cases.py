@@ -84,14 +84,15 @@ def _dealt(
     )
 
 
-def _caltech(per_class: int, seed: int) -> Case:
+def photos(per_class: int, seed: int) -> Case:
+    """Photos of caltech101, so many of each class, all others to test on."""
     from bench._real_data import caltech101
 
     paths, labels = caltech101()
     return _dealt(_pictures(paths, PHOTO), labels, per_class, seed, "efficientnet_lite0", image_size=PHOTO)
 
 
-def _digits(name: str, per_class: int, seed: int) -> Case:
+def digits(name: str, per_class: int, seed: int) -> Case:
     """Digits: more steps, since little of the network can be used; that mirrored ones are others is not told."""
     from bench.digits import mnist, usps
 
@@ -235,10 +236,10 @@ def _ticket_tasks(seed: int) -> Case:
 SETTLING = {
     "leaves, 5 per class": lambda seed: _leaves(5, seed),
     "leaves, 20 per class": lambda seed: _leaves(20, seed),
-    "digits 8x8, 10 per class": lambda seed: _digits("8x8", 10, seed),
-    "digits 8x8, 50 per class": lambda seed: _digits("8x8", 50, seed),
-    "MNIST, 10 per class": lambda seed: _digits("mnist", 10, seed),
-    "MNIST, 60 per class": lambda seed: _digits("mnist", 60, seed),
+    "digits 8x8, 10 per class": lambda seed: digits("8x8", 10, seed),
+    "digits 8x8, 50 per class": lambda seed: digits("8x8", 50, seed),
+    "MNIST, 10 per class": lambda seed: digits("mnist", 10, seed),
+    "MNIST, 60 per class": lambda seed: digits("mnist", 60, seed),
     "tickets, 5 per class": lambda seed: _tickets(5, seed),
     "tickets, 20 per class": lambda seed: _tickets(20, seed),
     "leaves, scan > field": _leaves_outside,
@@ -246,13 +247,13 @@ SETTLING = {
     "tickets, three tasks": _ticket_tasks,
 }
 SUITE = {
-    "caltech101, 5 per class": lambda seed: _caltech(5, seed),
-    "caltech101, 10 per class": lambda seed: _caltech(10, seed),
-    "caltech101, 20 per class": lambda seed: _caltech(20, seed),
+    "caltech101, 5 per class": lambda seed: photos(5, seed),
+    "caltech101, 10 per class": lambda seed: photos(10, seed),
+    "caltech101, 20 per class": lambda seed: photos(20, seed),
     "TREC, 500 questions": _trec,
     "banking77, 8 per class": _banking,
-    "USPS, 10 per class": lambda seed: _digits("usps", 10, seed),
-    "USPS, 60 per class": lambda seed: _digits("usps", 60, seed),
+    "USPS, 10 per class": lambda seed: digits("usps", 10, seed),
+    "USPS, 60 per class": lambda seed: digits("usps", 60, seed),
     "PACS, photo > art": lambda seed: _pacs("photo", "art_painting", seed),
     "PACS, art > cartoon": lambda seed: _pacs("art_painting", "cartoon", seed),
     "PACS, cartoon > sketch": lambda seed: _pacs("cartoon", "sketch", seed),
@@ -261,4 +262,4 @@ SUITE = {
     "wine, red > white": _wine,
 }
 CASES = SETTLING | SUITE
-__all__ = ["CASES", "DATA", "SETTLING", "SUITE", "Case"]
+__all__ = ["CASES", "DATA", "SETTLING", "SUITE", "Case", "digits", "photos"]
