@@ -33,6 +33,7 @@ SHARED_BY_TECHNIQUES = {
     "regularizers",
     "network_training",
     "guard",
+    "mirroring",
     "choosing",
     "serving",
     "saving",

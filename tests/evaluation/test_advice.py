@@ -152,6 +152,14 @@ def test_fine_tuning_gains_most_where_the_features_are_worth_no_more_than_the_in
     assert ratios[-1] == pytest.approx(0.0, abs=0.1)
 
 
+def test_a_network_for_each_task_has_to_earn_more():
+    found = [measured(curve(0.8), curve(0.8), tasks=tasks) for tasks in (1, 3)]
+    alone, several = (forecasts(one, (FROZEN, TUNED, TOGETHER), seed=0) for one in found)
+    for name, times in ((FROZEN, 1), (TUNED, 3), (TOGETHER, 1)):
+        cost = (alone[name].draws - alone[name].worth).mean()
+        assert (several[name].draws - several[name].worth).mean() == pytest.approx(times * cost)
+
+
 def test_features_that_say_nothing_are_expected_to_learn_nothing():
     expected = forecasts(measured(curve(0.26), curve(0.26)), IMAGE, seed=0)  # chance is a quarter
     assert expected[TUNED].draws.mean() == pytest.approx(expected[FROZEN].draws.mean(), abs=0.06)

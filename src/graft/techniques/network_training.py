@@ -148,10 +148,11 @@ class NetworkTraining:
 
     @property
     def bold(self) -> bool:
-        """Whether the rate that is chosen here is the high one that suits batch normalisation."""
-        settings, backbone = self._settings, self._material.backbone
+        """Whether a network with batch normalisation is trained at the high rate that suits it, or a higher one."""
+        settings, backbone, rate = self._settings, self._material.backbone, self._settings.learning_rate
         suited = settings.pretrained and backbone.modality == "image" and not settings.adapters
-        return settings.bold and settings.learning_rate == "auto" and suited and _is_normalized(backbone.module)
+        high = rate == "auto" or (not isinstance(rate, str) and rate >= _RATE_NORMALIZED)
+        return settings.bold and suited and high and _is_normalized(backbone.module)
 
     def lasting(self, epochs: float) -> NetworkTraining:
         """Return the same training over so many epochs."""

@@ -73,10 +73,13 @@ class Forecast:
         Its name.
     draws : array of shape (draws,)
         Of the score; the same draw of all techniques shares what is uncertain for all of them.
+    trainings : int
+        How many networks it trains: one for each task, unless it learns them together. Each has to earn its cost.
     """
 
     technique: str
     draws: np.ndarray
+    trainings: int = 1
 
     @property
     def score(self) -> Estimate:
@@ -87,7 +90,7 @@ class Forecast:
     @property
     def worth(self) -> np.ndarray:
         """The draws, less what the technique has to earn for what it costs."""
-        return self.draws - _EARNS[self.technique]
+        return self.draws - self.trainings * _EARNS[self.technique]
 
 
 def forecasts(evidence: Evidence, techniques: tuple[str, ...], *, seed: int) -> dict[str, Forecast]:
@@ -130,7 +133,8 @@ def forecasts(evidence: Evidence, techniques: tuple[str, ...], *, seed: int) -> 
                 gone = lost * reach * np.maximum(worst - error, 0) * (1.3 if name in (RAW, SCRATCH) else 1.0)
                 error = error + gone * ((1 - won) if name == ADAPTED else 1.0)
             scores[name].append(1 - error)
-    return {name: Forecast(name, np.mean(found, axis=0)) for name, found in scores.items()}
+    each = {TUNED: len(evidence.sizes), SCRATCH: len(evidence.sizes)}
+    return {name: Forecast(name, np.mean(found, axis=0), each.get(name, 1)) for name, found in scores.items()}
 
 
 def similarity_of(frozen: LearningCurve | None, raw: LearningCurve | None) -> float:
