@@ -26,7 +26,7 @@ class Law:
     :math:`\log (e_{raw} / e_{frozen})` within -1 and 2: above 0 where the network's features are worth more than the
     input itself. σ grows with n up to 320 labels: with few, what is held out of a training mostly keeps it from
     changing anything. The ratio is held between two bounds, and where `earned`, multiplied by
-    :math:`\min(1, \log_3 (n / 10))` and by the share :math:`1 - e_0 / e_{chance}` of what there is to know that the
+    :math:`\min(1, \log_{10} (n / 10))` and by the share :math:`1 - e_0 / e_{chance}` of what there is to know that the
     head knows: a network whose features say nothing of a task learns little of it from few labels.
     """
 
@@ -43,7 +43,7 @@ class Law:
         found = max(min(found, self.bounds[1]), self.bounds[0])
         if not self.earned:
             return found
-        return found * min(1.0, math.log(max(labels, 10) / 10, 3)) * np.clip(known, 0, 1)
+        return found * min(1.0, math.log10(max(labels, 10) / 10)) * np.clip(known, 0, 1)
 
     def doubt(self, labels: int) -> float:
         """Return σ."""
