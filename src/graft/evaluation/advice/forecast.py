@@ -24,8 +24,8 @@ class Law:
 
     :math:`\log (e / e_0) = a + b \log_2 (n / 100) + c s \pm \sigma`, with n the labels of a task and s the similarity,
     :math:`\log (e_{raw} / e_{frozen})` within -1 and 2: above 0 where the network's features are worth more than the
-    input itself. Unless `earned`, σ grows with n up to 320 labels: with few, what is held out of a training mostly keeps
-    it from changing anything. The ratio is held between two bounds, and where `earned`, multiplied by
+    input itself. Unless `earned`, σ grows with n up to 320 labels: with few, what is held out of a training mostly
+    keeps it from changing anything. The ratio is held between two bounds, and where `earned`, multiplied by
     :math:`\min(1, \log_{10} (n / 10))` and by the share :math:`1 - e_0 / e_{chance}` of what there is to know that the
     head knows: a network whose features say nothing of a task learns little of it from few labels.
     """
