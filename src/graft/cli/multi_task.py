@@ -130,10 +130,9 @@ def show(model: Any, run: str, examples: int, measured: Mapping[str, Mapping[str
             )
             for one in model.verdict_.tasks
         ]
-        columns = ("task", "labels", "alone", "together", "gain (95 % interval)", "verdict")
+        columns = ("task", "labels", "alone", "together", "loss saved (95 %)", "verdict")
         print_table(columns, rows, title="Each task beside its single-task twin, on held-out examples")
-        if any(one.metric == "rmse" for one in model.verdict_.tasks):
-            print("Gains of numbers: in squared error, with the variance as the unit.")
+        print(fill(_units({task.kind for task in model.tasks_}), 80))
         print(fill(str(model.verdict_), 80))
     for split, found in measured.items():
         if found:
@@ -183,13 +182,20 @@ def write_predictions(path: Path, domain: Domain, model: Any, *, json: bool) -> 
         print(f"{counted(len(first.failures), 'input')} could not be read (column error).")
 
 
+def _units(kinds: set[str]) -> str:
+    """Say what the losses of a verdict are."""
+    number = "squared error, with the variance as the unit"
+    if kinds == {"regression"}:
+        return f"The loss: {number}."
+    text = "The loss: log loss, of which few labels tell more than of accuracy"
+    return text + (f"; of numbers, {number}." if "regression" in kinds else ".")
+
+
 def _gain(one: Any) -> str:
     value, low, high = one.gain["value"], one.gain["low"], one.gain["high"]
     if value is None:
         return ""
-    scale, digits = (100, 1) if one.metric == "accuracy" else (1, 3)
-    between = "" if low is None else f" ({scale * low:+.{digits}f} to {scale * high:+.{digits}f})"
-    return f"{scale * value:+.{digits}f}{between}"
+    return f"{value:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
 
 
 def _rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
