@@ -22,8 +22,8 @@ from graft import Domain, MultiTask, load_backbone
 from graft.balancing import AGGREGATORS, LOSS_WEIGHTINGS
 from graft.data import Task, join_tasks
 from graft.errors import DataError, GraftError, RequestError
-from graft.techniques.multiple.verdict import MultiTaskVerdict, TaskGain, _losses, verdict_of
-from graft.training import Checkpoints, Examples, supervision
+from graft.techniques.multiple.verdict import MultiTaskVerdict, TaskGain, verdict_of
+from graft.training import Checkpoints, Examples
 
 COUNT = 48
 # One epoch of two steps, one part held out, no twins: enough for what is not about quality.
@@ -307,28 +307,6 @@ def test_the_verdict_names_what_is_harmed_and_protect_serves_it_alone():
     assert "kept the single-task solution" in str(protected.verdict_)
     assert protected.evaluate(X, table)["a"].metrics["r2"].value > model.evaluate(X, table)["a"].metrics["r2"].value
     assert MultiTaskVerdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
-
-
-@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
-def test_what_is_lost_by_each_example_adds_up_to_the_score(kind):
-    draws = np.random.default_rng(0)
-    outputs = torch.from_numpy(3 * draws.normal(size=(60, 3))).float()
-    classes = draws.integers(0, 3, 60)
-    labels = {"classification": classes, "multilabel": np.eye(3)[classes], "regression": draws.normal(size=(60, 3))}[
-        kind
-    ]
-    goal = supervision(Task("one", kind, (0, 1, 2) if kind != "regression" else ()), labels)
-    targets = goal.targets(labels)
-    lost = _losses(kind, outputs, targets)
-    assert lost.shape == (60,)
-    assert (lost >= 0).all()
-    score = goal.score(outputs, targets)["score"]
-    # Of numbers the score is R²: the error in units of a variance that is 1 among these examples.
-    assert lost.mean() == pytest.approx(1 - score if kind == "regression" else -score, rel=1e-5)
-    if kind == "multilabel":  # cells without a label do not count
-        some = targets.clone()
-        some[:30, 0] = torch.nan
-        assert _losses(kind, outputs, some)[30:].mean() == pytest.approx(lost[30:].mean(), rel=0.2)
 
 
 def test_a_gain_that_accuracy_cannot_tell_is_told_by_the_loss():

@@ -64,10 +64,10 @@ class MultiTask(TaskTechnique):
     sharing : str
         What tasks share besides the network. ``"features"``: nothing, each has a head on the features; ``"stacked"``:
         heads to which what the heads of the other tasks say is added, as strongly as left-out examples speak for it, in
-        closed form; ``"hard"``: a hidden network for all; ``"mmoe"``, ``"ple"``, ``"cross-stitch"``, ``"adapters"``: see
-        `graft.sharing`; ``"common-and-own"``: for tasks that mean the same thing in different domains, a common linear
-        model and one for each task, which is shrunk. ``"auto"``: ``"features"`` where the network is trained; else
-        ``"common-and-own"`` where all tasks have the same classes, and ``"stacked"`` otherwise.
+        closed form; ``"hard"``: a hidden network for all; ``"mmoe"``, ``"ple"``, ``"cross-stitch"``, ``"adapters"``:
+        see `graft.sharing`; ``"common-and-own"``: for tasks that mean the same thing in different domains, a common
+        linear model and one for each task, which is shrunk. ``"auto"``: ``"features"`` where the network is trained;
+        else ``"common-and-own"`` where all tasks have the same classes, and ``"stacked"`` otherwise.
     sharing_options : dict, optional
         Of the module, such as ``{"hidden": [256]}``.
     balancing : str

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 
-from graft.heads.calibration import fit_temperature
 from graft.metrics import Statistic, bootstrap
 from graft.techniques.material import Material
 from graft.techniques.multiple.joint_material import targets_of
@@ -138,7 +136,7 @@ def task_gain(
     found = {name: material.goal.score(outputs, targets) for name, outputs in candidates.items()}
     singles = [name for name in candidates if name != TOGETHER]
     twin = max(singles, key=lambda name: found[name]["score"] if math.isfinite(found[name]["score"]) else -math.inf)
-    less = _losses(material.kind, candidates[twin], targets) - _losses(material.kind, candidates[TOGETHER], targets)
+    less = material.goal.shares(candidates[TOGETHER], targets) - material.goal.shares(candidates[twin], targets)
     gain = bootstrap({"gain": Statistic(less[:, None], lambda means: means[..., 0])}, groups=groups)["gain"].to_dict()
     metric, larger = _METRICS[material.kind]
     alone, together = (found[name][metric] for name in (twin, TOGETHER))
@@ -165,22 +163,6 @@ def verdict_of(tasks: list[TaskGain]) -> MultiTaskVerdict:
     """Return the verdict over tasks."""
     changes = [one.change for one in tasks if math.isfinite(one.change)]
     return MultiTaskVerdict(tuple(tasks), float(np.mean(changes)) if changes else math.nan)
-
-
-def _losses(kind: str, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
-    """Return what each prediction loses (n,): log loss at the best temperature, or squared error."""
-    if kind == "regression":
-        return (outputs.double() - targets.double()).square().mean(dim=1).numpy()
-    if kind == "classification":
-        logits, codes = outputs.double().numpy(), targets.argmax(dim=1).numpy()
-        logits = logits / fit_temperature(logits, codes, np.ones(len(codes)))
-        return logsumexp(logits, axis=1) - logits[np.arange(len(codes)), codes]
-    known = ~targets.isnan()
-    cells, wanted = outputs.double()[known].numpy(), targets[known].long().numpy()
-    cells = cells / fit_temperature(np.stack([-cells / 2, cells / 2], axis=1), wanted, np.ones(len(cells)))
-    lost = np.zeros(targets.shape)
-    lost[known.numpy()] = np.logaddexp(0, np.where(wanted == 1, -cells, cells))
-    return lost.sum(axis=1) / np.maximum(known.numpy().sum(axis=1), 1)
 
 
 def _finite(value: float) -> float | None:
