@@ -14,6 +14,7 @@ from graft.errors import DataError
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -100,8 +101,8 @@ def parse(cells: Sequence[str | None]) -> np.ndarray:
 
     Integers and decimal numbers become numbers when every filled cell is one; so do the booleans ``True``/``False`` and
     ``true``/``false``. A number with leading zeros is a code and stays a string with its whole column. Words such as
-    ``"NA"``, ``"null"`` or ``"None"`` are labels like any other; ``"nan"`` is one too, except among numbers, where it
-    is their way of writing an empty cell.
+    ``"NA"``, ``"null"`` or ``"None"`` are labels like any other; ``"nan"`` and ``"inf"`` are too, except among numbers,
+    where they are an empty cell and an infinite number.
 
     Examples
     --------
@@ -112,12 +113,13 @@ def parse(cells: Sequence[str | None]) -> np.ndarray:
     typed: dict[str, Any] = {cell: None for cell in cells if not is_missing(cell)}  # type: ignore[misc]
     words = {cell: cell.strip() for cell in typed}
     numbers = {cell: word for cell, word in words.items() if word not in ("nan", "NaN")}
+    finite = [word for word in numbers.values() if not _INFINITE.fullmatch(word)]
     spellings = set(words.values())
     if spellings and (spellings <= {"True", "False"} or spellings <= {"true", "false"}):
         typed = {cell: word.lower() == "true" for cell, word in words.items()}
     elif numbers and all(_INTEGER.fullmatch(word) for word in numbers.values()):
         typed = {cell: int(words[cell]) if cell in numbers else None for cell in typed}
-    elif numbers and all(_DECIMAL.fullmatch(word) for word in numbers.values()):
+    elif finite and all(_DECIMAL.fullmatch(word) for word in finite):
         typed = {cell: float(words[cell]) if cell in numbers else None for cell in typed}
     else:
         typed = {cell: cell for cell in typed}
