@@ -683,7 +683,8 @@ def test_what_can_be_compared_depends_on_the_data():
     }
     assert names["image", True, False, False] == ["raw-input", "feature-extraction", "fine-tuning", "from-scratch"]
     assert names["image", True, True, False][:3] == ["raw-input", "source-only", "domain-adaptation"]
-    assert names["text", True, False, True] == ["raw-input", "single-task", "multi-task"]
+    together, networks = ["raw-input", "single-task", "multi-task"], ["multi-task-network", "single-task-network"]
+    assert names["text", True, False, True] == [*together, *networks, "from-scratch"]
     assert names["features", False, False, False] == ["raw-input", "from-scratch"]
     offered = candidates("image", network, target=False, several=False)
     assert [one.name for one in chosen(["from-scratch", "raw-input"], offered)] == ["raw-input", "from-scratch"]

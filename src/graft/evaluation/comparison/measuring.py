@@ -25,6 +25,7 @@ from graft.evaluation.results import Cell
 from graft.metrics import Estimate, Statistic, bootstrap
 from graft.techniques import MultiTask, Predictions
 from graft.techniques.multiple.label_columns import known_columns
+from graft.techniques.multiple.stack import Stack
 from graft.techniques.technique import class_columns, evaluate, label_table, numbers, task_labels
 
 SCORES = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2", "multi-task": "score"}
@@ -357,7 +358,10 @@ def _heads(model: Any) -> list[Any]:
         case EachTask():
             return [one.head_ for one in model.models_.values()]
         case MultiTask():
-            return [head for part in model.parts_ for head in part.heads.values()]
+            found = [head for part in model.parts_ for head in part.heads.values()]
+            # Of a stack, the heads that are read first weigh most; what is added to them are a few numbers.
+            stacks = [part.middle for part in model.parts_ if isinstance(part.middle, Stack)]
+            return found + [stack.first[name] for stack in stacks for name in stack.fused]
         case _:
             return [model.head_]
 
