@@ -10,8 +10,12 @@ from sklearn.base import clone
 
 import graft
 from graft import Domain, FeatureExtraction, FineTuning, load_backbone
+from graft.backbones import Views
+from graft.data import Task
 from graft.data.samples import tickets
 from graft.errors import GraftError, MissingDependencyError, RequestError
+from graft.techniques.labelled import Labelled
+from graft.techniques.material import Material, goal_of
 from graft.techniques.mirroring import Mirroring, trial_steps
 from graft.training import Checkpoints, Examples
 
@@ -742,3 +746,26 @@ def test_mirroring_is_decided_by_harm_that_is_not_noise():
 def test_the_short_training_is_a_share_of_the_whole_one():
     assert [trial_steps(steps, pretrained=True) for steps in (10, 39, 40, 160, 2000)] == [0, 0, 20, 40, 60]
     assert [trial_steps(steps, pretrained=False) for steps in (600, 2000)] == [150, 300]
+
+
+@pytest.mark.parametrize(("wrong", "far"), [(0, False), (12, True)])
+def test_features_are_far_where_the_probe_is_often_wrong(network, wrong, far):
+    draws = np.random.default_rng(0)
+    features, codes = draws.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+    features[:, 0] += 12 * codes
+    labels = codes.copy()
+    labels[draws.permutation(60)[:wrong]] ^= 1
+    found = Labelled(
+        task=Task("", "classification", (0, 1)),
+        rows=np.arange(60),
+        features=features,
+        labels=labels,
+        targets=labels,
+        sample_weight=None,
+        groups=None,
+        failures=(),
+        unlabelled=0,
+    )
+    everything = np.ones(60, bool)
+    material = Material(network, [None] * 60, found, goal_of(found, everything), None, Views())
+    assert material.is_far(everything, 0) is far

@@ -21,6 +21,8 @@ from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled
 from graft.training import Examples, Numbers, Supervision, linear_head, supervision
 
+# The share of left-out examples that the probe has to have wrong for its features to be far from the task.
+_FAR = 0.1
 _LINEAR = {"classification": "logistic", "multilabel": "logistic", "regression": "ridge"}
 _TRAINED = {"classification": LinearClassifier, "multilabel": LinearMultiLabel, "regression": LinearRegressor}
 
@@ -134,6 +136,17 @@ class Material:
         if key not in self._probes:
             self._probes[key] = self.head("auto", self.found.features, chosen, seed)
         return self._probes[key]
+
+    def is_far(self, chosen: np.ndarray, seed: int | None) -> bool:
+        """Return whether the probe of the chosen examples is wrong about more than a tenth of them, each left out.
+
+        The frozen features then lack what the task needs. Only of single classes is this asked.
+        """
+        outputs = self.left_out_outputs(self.probe(chosen, seed)) if self.kind == "classification" else None
+        if outputs is None:
+            return False
+        codes = self.goal.targets(self.found.targets[chosen]).argmax(dim=1)
+        return float((outputs.argmax(dim=1) != codes).double().mean()) > _FAR
 
     @cached_property
     def _probes(self) -> dict[tuple[bytes, int | None], Any]:

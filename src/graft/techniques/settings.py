@@ -21,8 +21,8 @@ BATCH_NORMS = ("auto", "frozen", "train")
 class Settings:
     """How a network is trained; `FineTuning` says what each one means.
 
-    What has a default here is no option of every technique. ``bold`` is no option at all: whether the rate that is
-    chosen for a pretrained network may be the high one that suits batch normalisation.
+    What has a default here is no option of every technique. ``bold`` is no option at all: whether the
+    pretrained features are far from the task, where a network with batch normalisation is trained at a higher rate.
 
     Raises
     ------
