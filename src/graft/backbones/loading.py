@@ -44,7 +44,7 @@ def load_backbone(
         ``timm/`` before it; the hub id of a sentence encoder; a local folder that timm, transformers or
         sentence-transformers wrote; the folder of a saved run, for the network that was fitted there; a file of
         weights (with `architecture`). None: the identity, for feature vectors.
-        A backbone is returned as it is, or with another output.
+        A backbone is returned as it is, or with another output or input size.
     layer : int, str, or sequence of them, optional
         Take the features from these layers (names in ``backbone.layers`` or indices) instead of the network's output.
     pooling : str, optional
@@ -54,7 +54,7 @@ def load_backbone(
         The time grows with the number of pixels. Convolutional networks keep their weights; the position embeddings
         of vision transformers are resampled, so that their weights, and with them `weights_hash`, are others.
     pretrained : bool
-        False: random weights of the same architecture, the honest baseline.
+        False: random weights of the same architecture, the honest baseline; not for a backbone, which has its weights.
     architecture : str, optional
         The timm architecture that a file of weights belongs to; by default the file's own name up to the first dot.
     device : str, optional
@@ -65,7 +65,8 @@ def load_backbone(
     Raises
     ------
     RequestError
-        If there is no such network (the nearest name is suggested), or if it cannot read images of `image_size`.
+        If there is no such network (the nearest name is suggested), if it cannot read images of `image_size`, or if
+        random weights are asked for of one that has its own.
     BackboneError
         If its weights can be had neither here nor from the hub, or are not what they claim to be.
     MissingDependencyError
@@ -87,6 +88,13 @@ def load_backbone(
 
         backbone: Backbone = FeatureBackbone()
     elif isinstance(name, Backbone):
+        if not pretrained:
+            raise RequestError(
+                "pretrained",
+                expected="a network's name beside pretrained=False",
+                found="a network that has its weights already",
+                remedy="Pass its name.",
+            )
         backbone = name
     elif isinstance(name, str | Path):
         where = _runtime.device(device)

@@ -188,7 +188,4 @@ class FeatureExtraction(Technique):
         return self
 
     def _backbone(self) -> Backbone:
-        if isinstance(self.backbone, Backbone):
-            chosen = (self.layer, self.pooling) != (None, None)
-            return self.backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else self.backbone
         return load_backbone(self.backbone, layer=self.layer, pooling=self.pooling, device=self.device)

@@ -356,15 +356,10 @@ class FineTuning(Technique):
             )
 
     def _backbone(self) -> Backbone:
-        if isinstance(self.backbone, Backbone) and not self.pretrained:
-            raise RequestError(
-                "pretrained",
-                expected="a network's name beside pretrained=False",
-                found="a network that has its weights already",
-                remedy="Pass its name.",
-            )
         backbone = load_backbone(
             self.backbone,
+            layer=self.layer,
+            pooling=self.pooling,
             pretrained=self.pretrained,
             image_size=self.image_size,
             device=self.device,
@@ -377,8 +372,7 @@ class FineTuning(Technique):
                 found="one with weights of a saved run",
                 remedy="Leave it out: the run then holds the merged network.",
             )
-        chosen = (self.layer, self.pooling) != (None, None)
-        return backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else backbone
+        return backbone
 
     @property
     def _seed(self) -> int:

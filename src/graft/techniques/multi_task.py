@@ -366,22 +366,15 @@ class MultiTask(TaskTechnique):
         )
 
     def _backbone(self) -> Backbone:
-        if isinstance(self.backbone, Backbone) and not self.pretrained:
-            raise RequestError(
-                "pretrained",
-                expected="a network's name beside pretrained=False",
-                found="a network that has its weights already",
-                remedy="Pass its name.",
-            )
-        backbone = load_backbone(
+        return load_backbone(
             self.backbone,
+            layer=self.layer,
+            pooling=self.pooling,
             pretrained=self.pretrained,
             image_size=self.image_size,
             device=self.device,
             random_state=self._seed,
         )
-        chosen = (self.layer, self.pooling) != (None, None)
-        return backbone.with_output(layer=self.layer, pooling=self.pooling) if chosen else backbone
 
     @property
     def _balancing_options(self) -> dict[str, Any]:
