@@ -6,16 +6,17 @@ from typing import Any, Self, final
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from graft._checks import integer, number
 from graft.alignment.alignment import checked_features, classified_pair
+from graft.alignment.scored_classifier import ScoredClassifier
 from graft.alignment.standardization import DomainStandardization
 
 
 @final
-class CentroidRefinement(ClassifierMixin, BaseEstimator):
+class CentroidRefinement(ScoredClassifier):
     r"""Classes are the directions in which the target's own examples lie.
 
     On standardised features of unit length z (`DomainStandardization`), a classifier that was fitted on the source
@@ -58,6 +59,8 @@ class CentroidRefinement(ClassifierMixin, BaseEstimator):
     >>> float((CentroidRefinement().fit(X, y, target=target).predict(target) == y).mean()) > 0.95
     True
     """
+
+    temperature_ = 1.0  # the scores are cosines over τ already
 
     def __init__(self, *, temperature: float = 0.1, max_iter: int = 20, classifier: Any = None) -> None:
         self.temperature = temperature
@@ -108,20 +111,6 @@ class CentroidRefinement(ClassifierMixin, BaseEstimator):
                 break
             before = labels
         return self
-
-    def decision_function(self, X) -> np.ndarray:
-        """Return cosines over τ (n, K) of *target* inputs; for two classes, the second's minus the first's (n,)."""
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X) -> np.ndarray:
-        """Return the class of each *target* input (n,), of those of the fit or of new ones."""
-        scores = self._scores(X)
-        return self.classes_[scores.argmax(axis=1)]
-
-    def predict_proba(self, X) -> np.ndarray:
-        """Return the probabilities (n, K) of *target* inputs."""
-        return softmax(self._scores(X), axis=1)
 
     def _scores(self, X: Any) -> np.ndarray:
         features = checked_features(self, X).astype(np.float64)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from graft._checks import integer, number
 from graft._runtime import generator, threads_per_operation
 from graft.alignment.alignment import checked_features, classified_pair
+from graft.alignment.scored_classifier import ScoredClassifier
 from graft.alignment.softmax_temperature import softmax_temperature
 from graft.alignment.standardization import DomainStandardization
 from graft.errors import DataError, RequestError
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from graft.alignment.adaptation_loss import AdaptationLoss
 
 # Steps in which the rate of learning rises to its value.
@@ -30,7 +33,7 @@ _HELD_OUT = 5
 
 
 @final
-class InvariantHead(ClassifierMixin, BaseEstimator):
+class InvariantHead(ScoredClassifier):
     r"""A bottleneck and a classifier on features, trained so that the classes hold in both domains.
 
     On features z, standardised in each domain by itself and of mean square one (`DomainStandardization`),
@@ -138,6 +141,8 @@ class InvariantHead(ClassifierMixin, BaseEstimator):
             If there are fewer than two classes, the domains have different columns, labels or weights are of another
             length than their inputs, or a target label does not occur in the source.
         """
+        import torch
+
         from graft.alignment.discrepancy import MCC
 
         width, steps = integer("width", self.width, low=1), integer("n_steps", self.n_steps, low=1)
@@ -169,31 +174,17 @@ class InvariantHead(ClassifierMixin, BaseEstimator):
             seed=int(draws.integers(2**31)),
         )
         held = _held_out(codes, draws)
-        self.temperature_ = 1.0
-        # Products of so few rows only wait for each other when they are divided among threads.
-        with threads_per_operation(1):
-            if held.any():
-                scores = _scores(training.source[held], training.run(~held))
-                self.temperature_ = softmax_temperature(scores, np.eye(len(self.classes_))[codes[held]])
-            bottleneck, self.bottleneck_intercept_, self.coef_, self.intercept_ = training.run(
-                np.ones(len(codes), bool)
-            )
-        self.bottleneck_ = bottleneck * scale
+        learnt = [np.ones(len(codes), bool), *([~held] if held.any() else [])]
+        runs = [training.begin(each) for each in learnt]
+        # Side by side, each on one thread: products of so few rows only wait when they are divided among threads.
+        with threads_per_operation(1), ThreadPoolExecutor(len(runs), "graft-head", torch.set_num_threads, (1,)) as pool:
+            layers, *without = pool.map(_Run.layers, runs)
+        bottleneck, self.bottleneck_intercept_, self.coef_, self.intercept_ = layers
+        self.bottleneck_, self.temperature_ = bottleneck * scale, 1.0
+        if without:
+            scores = _scores(training.source[held], without[0])
+            self.temperature_ = softmax_temperature(scores, np.eye(len(self.classes_))[codes[held]])
         return self
-
-    def decision_function(self, X) -> np.ndarray:
-        """Return g (n, K) of *target* inputs; for two classes, the second's minus the first's (n,)."""
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X) -> np.ndarray:
-        """Return the class of each *target* input (n,), of those of the fit or of new ones."""
-        scores = self._scores(X)
-        return self.classes_[scores.argmax(axis=1)]
-
-    def predict_proba(self, X) -> np.ndarray:
-        """Return softmax(g / `temperature_`) of *target* inputs, (n, K), columns as in `classes_`."""
-        return softmax(self._scores(X) / self.temperature_, axis=1)
 
     def _scores(self, X: Any) -> np.ndarray:
         checked = checked_features(self, X).astype(np.float64, copy=False)
@@ -225,49 +216,82 @@ class _Training:
     decay: float
     seed: int
 
-    def run(self, learnt: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Train with the labels of some source examples (n_s,); return A, a, C and c."""
+    def begin(self, learnt: np.ndarray) -> _Run:
+        """Return a training with the labels of some source examples (n_s,). Not from several threads at once."""
+        import torch
+        from torch import nn
+
+        source, target = torch.from_numpy(self.source[learnt]).float(), torch.from_numpy(self.target).float()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            bottleneck, classifier = nn.Linear(source.shape[1], self.width), nn.Linear(self.width, self.classes)
+        return _Run(
+            plan=self,
+            source=source,
+            codes=torch.from_numpy(self.codes[learnt]),
+            weight=torch.from_numpy(self.weight[learnt]).float(),
+            target=target,
+            target_codes=torch.from_numpy(self.target_codes),
+            bottleneck=bottleneck,
+            classifier=classifier,
+            parts=self.loss.modules(self.width, self.classes, seed=self.seed),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Run:
+    """One training: what it learns from, and the layers before their first step."""
+
+    plan: _Training
+    source: torch.Tensor
+    codes: torch.Tensor
+    weight: torch.Tensor
+    target: torch.Tensor
+    target_codes: torch.Tensor
+    bottleneck: nn.Linear
+    classifier: nn.Linear
+    parts: nn.ModuleDict
+
+    def layers(self) -> tuple[np.ndarray, ...]:
+        """Train, and return A, a, C and c."""
         import torch
         from torch import nn
         from torch.nn import functional
 
         from graft.alignment.adaptation_loss import DomainOutputs
 
-        source, weight = torch.from_numpy(self.source[learnt]).float(), torch.from_numpy(self.weight[learnt]).float()
-        codes, target = torch.from_numpy(self.codes[learnt]), torch.from_numpy(self.target).float()
-        target_codes, known = torch.from_numpy(self.target_codes), np.flatnonzero(self.target_codes >= 0)
-        here, there = float(weight.sum()), self.target_weight * len(known)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            bottleneck, classifier = nn.Linear(source.shape[1], self.width), nn.Linear(self.width, self.classes)
-        parts = self.loss.modules(self.width, self.classes, seed=self.seed)
-        trained = nn.ModuleList([bottleneck, classifier, parts]).parameters()
-        optimizer = torch.optim.AdamW(trained, lr=self.rate, weight_decay=self.decay)
-        draws = np.random.default_rng(self.seed)
-        turns = [_Turns(rows, self.size, draws) for rows in (np.arange(len(source)), np.arange(len(target)), known)]
-        for step in range(self.steps):
+        plan, known = self.plan, np.flatnonzero(self.target_codes.numpy() >= 0)
+        here, there = float(self.weight.sum()), plan.target_weight * len(known)
+        trained = nn.ModuleList([self.bottleneck, self.classifier, self.parts]).parameters()
+        optimizer = torch.optim.AdamW(trained, lr=plan.rate, weight_decay=plan.decay, fused=True)
+        draws = np.random.default_rng(plan.seed)
+        rows = (np.arange(len(self.source)), np.arange(len(self.target)), known)
+        turns = [_Turns(each, plan.size, draws) for each in rows]
+        begin = int(_LABELS_ALONE * plan.steps)
+        for step in range(plan.steps):
+            risen, fallen = min(1, (step + 1) / _WARM_UP), (1 + math.cos(math.pi * step / plan.steps)) / 2
             for group in optimizer.param_groups:
-                group["lr"] = (
-                    self.rate * min(1, (step + 1) / _WARM_UP) * (1 + math.cos(math.pi * step / self.steps)) / 2
-                )
+                group["lr"] = plan.rate * risen * fallen
             one, other, labelled = (torch.from_numpy(turn.rows()) for turn in turns)
-            inputs = torch.cat([source[one], target[other], target[labelled]])
-            features = torch.relu(bottleneck(inputs))
             sizes = [len(one), len(other), len(labelled)]
-            logits = classifier(features).split(sizes)
-            features = features.split(sizes)
-            total = here * (weight[one] * functional.cross_entropy(logits[0], codes[one], reduction="none")).mean()
+            inputs = torch.cat([self.source[one], self.target[other], self.target[labelled]])
+            features = torch.relu(self.bottleneck(inputs))
+            logits, features = self.classifier(features).split(sizes), features.split(sizes)
+            losses = functional.cross_entropy(logits[0], self.codes[one], reduction="none")
+            total = here * (self.weight[one] * losses).mean()
             if len(labelled):
-                total = total + there * functional.cross_entropy(logits[2], target_codes[labelled])
-            both = DomainOutputs(features[0], logits[0], codes[one], features[1], logits[1], target_codes[other])
+                total = total + there * functional.cross_entropy(logits[2], self.target_codes[labelled])
             total = total / (here + there)
-            begin = int(_LABELS_ALONE * self.steps)
             if step >= begin:
-                total = total + self.loss.loss(both, modules=parts, progress=(step - begin) / (self.steps - begin))
+                both = DomainOutputs(
+                    features[0], logits[0], self.codes[one], features[1], logits[1], self.target_codes[other]
+                )
+                progress = (step - begin) / (plan.steps - begin)
+                total = total + plan.loss.loss(both, modules=self.parts, progress=progress)
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
-        arrays = bottleneck.weight.T, bottleneck.bias, classifier.weight, classifier.bias
+        arrays = self.bottleneck.weight.T, self.bottleneck.bias, self.classifier.weight, self.classifier.bias
         return tuple(array.detach().double().contiguous().numpy() for array in arrays)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, Self, final
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
@@ -15,6 +13,7 @@ from graft._runtime import generator
 from graft.alignment.alignment import checked_features
 from graft.alignment.direction_kernel import direction_kernel, unit_rows
 from graft.alignment.neighbor_graph import normalized_laplacian
+from graft.alignment.scored_classifier import ScoredClassifier
 from graft.alignment.softmax_temperature import softmax_temperature
 from graft.alignment.standardization import DomainStandardization
 from graft.alignment.structural_risk import StructuralRisk
@@ -25,7 +24,7 @@ _CALIBRATION_ROWS = 256
 
 
 @final
-class ManifoldRegularization(ClassifierMixin, BaseEstimator):
+class ManifoldRegularization(ScoredClassifier):
     r"""Kernel least squares on probabilities of classes, smooth on the graph of nearest neighbours.
 
     With probabilities :math:`p_i` of the classes of example i, their mean :math:`\bar p`, the Gaussian kernel
@@ -152,20 +151,6 @@ class ManifoldRegularization(ClassifierMixin, BaseEstimator):
         foretold = risk.left_out(kernel @ self.dual_coef_, rows) + self.shares_
         self.temperature_ = softmax_temperature(foretold, wanted[rows])
         return self
-
-    def decision_function(self, X) -> np.ndarray:
-        """Return the scores (n, C); for two classes, the second's minus the first's (n,)."""
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X) -> np.ndarray:
-        """Return the class of each input (n,)."""
-        best = self._scores(X).argmax(axis=1)
-        return self.classes_[best]
-
-    def predict_proba(self, X) -> np.ndarray:
-        """Return softmax(scores / `temperature_`), (n, C), columns as in `classes_`."""
-        return softmax(self._scores(X) / self.temperature_, axis=1)
 
     def _scores(self, X: Any) -> np.ndarray:
         checked_features(self, X)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, Self, final
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import NearestNeighbors
 
 from graft._checks import integer, number
@@ -17,6 +15,7 @@ from graft.alignment.direction_kernel import direction_kernel, unit_rows
 from graft.alignment.domain_distance import balance_factor, proxy_a_distance
 from graft.alignment.geodesic_flow import GeodesicFlowKernel
 from graft.alignment.neighbor_graph import normalized_laplacian
+from graft.alignment.scored_classifier import ScoredClassifier
 from graft.alignment.softmax_temperature import softmax_temperature
 from graft.alignment.structural_risk import StructuralRisk
 
@@ -25,7 +24,7 @@ _CALIBRATION_ROWS = 256
 
 
 @final
-class MEDA(ClassifierMixin, BaseEstimator):
+class MEDA(ScoredClassifier):
     r"""Manifold embedded distribution alignment (Wang, Feng, Chen, Yu, Huang and Yu, 2018).
 
     Both domains are mapped by the geodesic flow kernel (`GeodesicFlowKernel`) and every row is divided by its length.
@@ -205,20 +204,6 @@ class MEDA(ClassifierMixin, BaseEstimator):
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_ROWS)).astype(int)]
         self.temperature_ = softmax_temperature(risk.left_out(scores, rows), np.eye(count)[codes[rows]])
         return self
-
-    def decision_function(self, X) -> np.ndarray:
-        """Return the scores (n, C) of *target* inputs; for two classes, the second's minus the first's (n,)."""
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X) -> np.ndarray:
-        """Return the class of each *target* input (n,), of those of the fit or of new ones."""
-        best = self._scores(X).argmax(axis=1)
-        return self.classes_[best]
-
-    def predict_proba(self, X) -> np.ndarray:
-        """Return softmax(scores / `temperature_`) of *target* inputs, (n, C), columns as in `classes_`."""
-        return softmax(self._scores(X) / self.temperature_, axis=1)
 
     def _scores(self, X: Any) -> np.ndarray:
         features = checked_features(self, X).astype(np.float64, copy=False)
