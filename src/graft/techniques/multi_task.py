@@ -12,11 +12,11 @@ from graft._checks import integer, one_of
 from graft.backbones import Backbone, FeatureBackbone, Views, load_backbone
 from graft.backbones.store import open_store
 from graft.balancing.task_order import TASK_SAMPLINGS
-from graft.data import Domain, require_trainable
+from graft.data import Domain
 from graft.errors import RequestError, UnreadableInputsError
 from graft.techniques.holding_out import joined
 from graft.techniques.kept_heads import KeptHeads
-from graft.techniques.labelled import Labelled, readable_rows, require_texts
+from graft.techniques.labelled import readable_rows, require_texts
 from graft.techniques.material import Material, goal_of
 from graft.techniques.multiple.balance import make_balancing
 from graft.techniques.multiple.fitting import Design, Fitter
@@ -24,7 +24,7 @@ from graft.techniques.multiple.folding import deal_folds
 from graft.techniques.multiple.grouping import found_groups, stated_groups
 from graft.techniques.multiple.joint_head import COMMON_AND_OWN, FEATURES, SHARINGS, STACKED, Middle
 from graft.techniques.multiple.joint_material import JointMaterial
-from graft.techniques.multiple.label_columns import LabelColumn, label_columns, require_learnable, targets_for
+from graft.techniques.multiple.label_columns import LabelColumn, label_columns, mean_the_same, require_learnable
 from graft.techniques.multiple.learning import learn
 from graft.techniques.multiple.part import dense
 from graft.techniques.multiple.task_technique import TaskTechnique
@@ -304,7 +304,7 @@ class MultiTask(TaskTechnique):
                 found=f"train={self.train!r}, pretrained={self.pretrained}",
                 remedy="Leave it out, or pass train=0.",
             )
-        if self.sharing == COMMON_AND_OWN and not (frozen and _same(columns)):
+        if self.sharing == COMMON_AND_OWN and not (frozen and mean_the_same(columns)):
             raise RequestError(
                 "sharing",
                 expected="tasks with the same classes, or numbers alone, on a frozen network for 'common-and-own'",
@@ -330,7 +330,7 @@ class MultiTask(TaskTechnique):
             return self.sharing
         if not self._frozen(backbone):
             return FEATURES
-        return COMMON_AND_OWN if len(columns) > 1 and _same(columns) else STACKED
+        return COMMON_AND_OWN if len(columns) > 1 and mean_the_same(columns) else STACKED
 
     def _design(self, settings: Settings, columns: tuple[LabelColumn, ...], backbone: Backbone) -> Design:
         return Design(
@@ -409,25 +409,13 @@ class MultiTask(TaskTechnique):
         failures: tuple[Failure, ...],
     ) -> tuple[Material, ...]:
         chosen, kept = [inputs[row] for row in rows], KeptHeads(open_store(self.store), backbone.name)
+        views = Views(seed=self._seed, magnitude=self.augment)
         found = []
         for column in columns:
-            known = column.known[rows]
-            require_trainable(column.labels[rows[known]], column.task)
-            labelled = Labelled(
-                task=column.task,
-                rows=rows,
-                features=features,
-                labels=column.labels[rows],
-                targets=targets_for(column, rows),
-                sample_weight=None if weight is None else np.asarray(weight)[rows],
-                groups=None if groups is None else np.asarray(groups)[rows],
-                failures=failures,
-                unlabelled=int((~known).sum()),
-                known=known,
-                kept=kept,
+            labelled = column.labelled(
+                rows, features, sample_weight=weight, groups=groups, failures=failures, kept=kept
             )
-            views = Views(seed=self._seed, magnitude=self.augment)
-            found.append(Material(backbone, chosen, labelled, goal_of(labelled, known), None, views))
+            found.append(Material(backbone, chosen, labelled, goal_of(labelled, column.known[rows]), None, views))
         return tuple(found)
 
     def _folds(self, materials: tuple[Material, ...]) -> list[np.ndarray]:
@@ -452,12 +440,3 @@ class MultiTask(TaskTechnique):
         return found_groups(
             Fitter(JointMaterial(FeatureBackbone(), features, materials), design, self.random_state), held
         )
-
-
-def _same(columns: tuple[LabelColumn, ...]) -> bool:
-    """Return whether all tasks have the same classes, or are numbers."""
-    kinds = {column.task.kind for column in columns}
-    if kinds == {"regression"}:
-        # Different quantities, mostly: that they are one is told by examples that each have one of them.
-        return bool((np.sum([column.known for column in columns], axis=0) <= 1).all())
-    return kinds == {"classification"} and len({column.task.classes for column in columns}) == 1

@@ -12,7 +12,9 @@ from graft._checks import did_you_mean, one_of
 from graft.data import Task, check_classes, class_order, infer_task, label_array, missing, require_trainable
 from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError
-from graft.techniques.technique import label_table
+from graft.techniques.kept_heads import KeptHeads
+from graft.techniques.labelled import Labelled
+from graft.techniques.technique import Failure, label_table
 
 _KINDS = ("auto", "classification", "regression")
 # More different whole numbers than this are amounts, not the names of classes.
@@ -39,6 +41,64 @@ class LabelColumn:
         """Which examples (n,) have a label; of several columns, at least one."""
         given = ~missing(self.labels)
         return given if given.ndim == 1 else np.any(given, axis=1)
+
+    def labelled(
+        self,
+        rows: np.ndarray,
+        features: Any,
+        *,
+        sample_weight: Any = None,
+        groups: Any = None,
+        failures: tuple[Failure, ...] = (),
+        kept: KeptHeads | None = None,
+    ) -> Labelled:
+        """Return the examples of some rows with the labels of this task, some of which may be missing.
+
+        Parameters
+        ----------
+        rows : array of int (m,)
+            Those that could be read.
+        features : array (m, d) or None
+            Of them.
+        sample_weight, groups : array of shape (n,) or None
+            Of all examples.
+        failures : tuple of Failure
+            The inputs that could not be read.
+        kept : KeptHeads, optional
+            Where heads are kept.
+
+        Raises
+        ------
+        DataError
+            If nothing can be learnt from the labels of these rows.
+        """
+        known = self.known[rows]
+        require_trainable(self.labels[rows[known]], self.task)
+        return Labelled(
+            task=self.task,
+            rows=rows,
+            features=features,
+            labels=self.labels[rows],
+            targets=self._targets(rows),
+            sample_weight=None if sample_weight is None else np.asarray(sample_weight)[rows],
+            groups=None if groups is None else np.asarray(groups)[rows],
+            failures=failures,
+            unlabelled=int((~known).sum()),
+            known=known,
+            kept=KeptHeads() if kept is None else kept,
+        )
+
+    def _targets(self, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of some rows as heads take them; what stands where there is none means nothing."""
+        labels = self.labels[rows]
+        if self.task.kind == "multilabel":
+            return label_table(labels)
+        if self.task.kind == "classification":
+            return np.asarray(labels)
+        known = self.known[rows]
+        found = np.zeros(len(rows))
+        found[known] = labels[known].astype(np.float64)
+        return found
 
 
 def table_of(Y: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -167,17 +227,13 @@ def require_learnable(columns: Sequence[LabelColumn], held: np.ndarray) -> None:
             )
 
 
-def targets_for(column: LabelColumn, rows: np.ndarray) -> np.ndarray:
-    """Return the labels of some rows as heads take them; what stands where there is none means nothing."""
-    labels = column.labels[rows]
-    if column.task.kind == "multilabel":
-        return label_table(labels)
-    if column.task.kind == "classification":
-        return np.asarray(labels)
-    known = column.known[rows]
-    found = np.zeros(len(rows))
-    found[known] = labels[known].astype(np.float64)
-    return found
+def mean_the_same(columns: tuple[LabelColumn, ...]) -> bool:
+    """Return whether all tasks seem to ask the same question, each of other examples or of the same classes."""
+    kinds = {column.task.kind for column in columns}
+    if kinds == {"regression"}:
+        # Different quantities, mostly: that they are one is told by examples that each have one of them.
+        return bool((np.sum([column.known for column in columns], axis=0) <= 1).all())
+    return kinds == {"classification"} and len({column.task.classes for column in columns}) == 1
 
 
 def _column(name: str, kind: Any, table: np.ndarray, named: tuple[str, ...]) -> LabelColumn:

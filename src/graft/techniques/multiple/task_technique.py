@@ -13,12 +13,11 @@ from sklearn.exceptions import NotFittedError
 
 from graft.backbones import Backbone, Embedding, Views, embed
 from graft.backbones.embedding import input_count
-from graft.data import Task, label_array, require_trainable
+from graft.data import Task, label_array
 from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.metrics import Evaluation
-from graft.techniques.labelled import Labelled
 from graft.techniques.material import Material, goal_of
-from graft.techniques.multiple.label_columns import known_columns, label_columns, targets_for
+from graft.techniques.multiple.label_columns import known_columns, label_columns
 from graft.techniques.multiple.part import Part, representations
 from graft.techniques.multiple.saving import save_tasks
 from graft.techniques.multiple.stack import Stack
@@ -222,10 +221,7 @@ class TaskTechnique(BaseEstimator, ABC):
         embedding = self._embed(part.backbone, X, strict=self.strict)
         known = column.known[embedding.rows]
         rows, features = embedding.rows[known], embedding.features[known]
-        labelled = Labelled(
-            column.task, rows, features, column.labels[rows], targets_for(column, rows), None, None, (), 0
-        )
-        require_trainable(labelled.labels, column.task)
+        labelled = column.labelled(rows, features)
         material = Material(
             part.backbone, [None] * len(rows), labelled, goal_of(labelled, np.ones(len(rows), bool)), None, Views()
         )
