@@ -60,7 +60,7 @@ def choose(
     guard: bool,
     adapters: bool,
     bfloat16: bool,
-    bold: bool,
+    goes_far: bool,
     random_state: int | None,
 ) -> Choice:
     """Return what the held-out examples speak for; of several processes (``torchrun``), what the main one finds.
@@ -81,9 +81,9 @@ def choose(
         Whether adapters were trained: no weights that could be averaged over checkpoints.
     bfloat16 : bool
         Compute in bfloat16 where that is safe.
-    bold : bool
-        Whether the training went far (a high rate): averages with the weights of the start then lie where neither end
-        was, and are served only where they are better than the trained weights by more than noise.
+    goes_far : bool
+        Whether the weights end far from where they started: averages of both then lie where neither was, and are served
+        only where they are better than the trained weights by more than noise.
     random_state : int or None
         For the heads that are fitted.
     """
@@ -117,7 +117,7 @@ def choose(
     groups = None if material.found.groups is None else material.found.groups[held]
     always = None if guard else TUNED
     processes.share(outputs.values())
-    favourite = TUNED if bold else None
+    favourite = TUNED if goes_far else None
     verdict = judge(
         material.goal, outputs, watched.targets, baseline=PROBE, served=always, favourite=favourite, groups=groups
     )

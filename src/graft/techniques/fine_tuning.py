@@ -16,8 +16,8 @@ from graft.techniques.choosing import PROBE, calibrated, choose, towards
 from graft.techniques.holding_out import hold_out, joined, require_both
 from graft.techniques.labelled import embedded, given, readable
 from graft.techniques.material import Material, goal_of
-from graft.techniques.mirroring import asks, try_mirroring
-from graft.techniques.network_training import NetworkTraining, require_tensorboard
+from graft.techniques.mirroring import is_undecided, try_mirroring
+from graft.techniques.network_training import NetworkTraining, leaving_photos, require_tensorboard
 from graft.techniques.objectives import LEAST_STEPS, require_fit_for, require_objective, task_objective
 from graft.techniques.phases import Phases, require_folder
 from graft.techniques.regularizers import require_beside, require_usable
@@ -380,11 +380,14 @@ class FineTuning(Technique):
 
     def _train_and_choose(self, material: Material, held: np.ndarray) -> None:
         """Train, let the held-out examples choose what is served, and set the fitted state."""
-        # The training starts from the linear head of the probe, where it has one.
-        settings = replace(self._settings(), bold=self.pretrained and material.is_far(~held, self.random_state))
+        settings = self._settings()
+        if self.pretrained:
+            material.probe(~held, self.random_state)  # the training starts from its linear head, where it has one
+            if self.learning_rate == "auto" and material.is_far(~held, self.random_state):
+                settings = leaving_photos(settings, material.backbone)
         phases = Phases(self.checkpoints, self.get_params(deep=False), resume=self.resume)
         mirroring = None
-        if asks(self.mirror, material, settings):
+        if is_undecided(self.mirror, material, settings):
             mirroring = try_mirroring(material, held, settings, least_steps=LEAST_STEPS[self.objective], phases=phases)
             if not mirroring.mirrored:
                 material = material.seen_as(replace(material.views, mirror="never"))
@@ -403,7 +406,7 @@ class FineTuning(Technique):
             guard=self.guard,
             adapters=settings.adapters,
             bfloat16=training.bfloat16,
-            bold=training.bold,
+            goes_far=training.goes_far,
             random_state=self.random_state,
         )
         self.validation_, temperature = calibrated(material, choice.outputs, held)
@@ -439,5 +442,5 @@ class FineTuning(Technique):
         phases.clear()
 
     def _settings(self) -> Settings:
-        names = (field.name for field in fields(Settings) if field.name not in ("bold", "seed"))
+        names = (field.name for field in fields(Settings) if field.name != "seed")
         return Settings(**{name: getattr(self, name) for name in names}, seed=self._seed)

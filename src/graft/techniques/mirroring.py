@@ -71,9 +71,9 @@ def trial_steps(steps: int, *, pretrained: bool) -> int:
     return min(max(_LEAST, round(_SHARE * steps)), _MOST if pretrained else _MOST_FROM_SCRATCH)
 
 
-def asks(asked: Any, material: Material, settings: Settings) -> bool:
+def is_undecided(mirror: Any, material: Material, settings: Settings) -> bool:
     """Return whether it is to be found out: views are random, and nobody has said how."""
-    return asked == "auto" and material.backbone.modality == "image" and settings.views != 1
+    return mirror == "auto" and material.backbone.modality == "image" and settings.views != 1
 
 
 def try_mirroring(

@@ -147,12 +147,11 @@ class NetworkTraining:
         self.bfloat16 = _use_bfloat16(material.backbone, settings.precision)
 
     @property
-    def bold(self) -> bool:
-        """Whether a network with batch normalisation is trained at the high rate that suits it, or a higher one."""
-        settings, backbone, rate = self._settings, self._material.backbone, self._settings.learning_rate
-        suited = settings.pretrained and backbone.modality == "image" and not settings.adapters
-        high = rate == "auto" or (not isinstance(rate, str) and rate >= _RATE_NORMALIZED)
-        return settings.bold and suited and high and _is_normalized(backbone.module)
+    def goes_far(self) -> bool:
+        """Whether the weights end far from where they start: at the rate of `leaving_photos`, or a higher one."""
+        rate = self._settings.learning_rate
+        high = isinstance(rate, int | float) and rate >= _RATE_NORMALIZED
+        return high and _can_go_far(self._settings, self._material.backbone)
 
     def lasting(self, epochs: float) -> NetworkTraining:
         """Return the same training over so many epochs."""
@@ -288,7 +287,6 @@ class NetworkTraining:
     def _plan(self, objective: Objective, groups: Any, parts: Any, steps: int) -> Plan:
         settings, modality = self._settings, self._material.backbone.modality
         rate = (_RATES if settings.pretrained else _RATES_FROM_SCRATCH)[modality]
-        rate = _RATE_NORMALIZED if self.bold else rate
         rate *= _ADAPTER_RATE if settings.adapters else 1
         rate = float(settings.learning_rate) if isinstance(settings.learning_rate, int | float) else rate
         decay = settings.layer_decay
@@ -325,6 +323,19 @@ def number_of_steps(settings: Settings, *, least_steps: int, batches: int, epoch
         return max(1, round(settings.epochs * epoch_steps))
     steps = least_steps + _EPOCHS * batches
     return steps if settings.pretrained else _FROM_SCRATCH * steps
+
+
+def leaving_photos(settings: Settings, backbone: Backbone) -> Settings:
+    """Return the settings with the rate that suits a task which the frozen features of a network do not tell.
+
+    Where the network reads images and has batch normalisation, that is a higher one.
+    """
+    return replace(settings, learning_rate=_RATE_NORMALIZED) if _can_go_far(settings, backbone) else settings
+
+
+def _can_go_far(settings: Settings, backbone: Backbone) -> bool:
+    suited = settings.pretrained and backbone.modality == "image" and not settings.adapters
+    return suited and _is_normalized(backbone.module)
 
 
 def _is_normalized(module: nn.Module) -> bool:

@@ -21,8 +21,7 @@ BATCH_NORMS = ("auto", "frozen", "train")
 class Settings:
     """How a network is trained; `FineTuning` says what each one means.
 
-    What has a default here is no option of every technique. ``bold`` is no option at all: whether the
-    pretrained features are far from the task, where a network with batch normalisation is trained at a higher rate.
+    What has a default here is no option of every technique.
 
     Raises
     ------
@@ -52,7 +51,6 @@ class Settings:
     average: float | None
     patience: int | None = None
     soup: int = 1
-    bold: bool = False
     seed: int
 
     def __post_init__(self) -> None:

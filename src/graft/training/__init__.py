@@ -8,6 +8,7 @@ from graft.training.checkpoint import Checkpoints
 from graft.training.convolutions import fast_convolutions
 from graft.training.examples import Examples, InBatches, forward_all
 from graft.training.loop import Plan, Trained, train
+from graft.training.memory import freed_memory_kept
 from graft.training.mixing import mix_examples
 from graft.training.network import (
     Network,
@@ -47,6 +48,7 @@ __all__ = [
     "fast_convolutions",
     "find_learning_rate",
     "forward_all",
+    "freed_memory_kept",
     "greedy_soup",
     "linear_head",
     "mix",

@@ -16,7 +16,7 @@ from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
 from graft.techniques.mirroring import trial_steps
 from graft.techniques.network_training import number_of_steps
 from graft.techniques.settings import Settings
-from graft.training import Examples, fast_convolutions
+from graft.training import Examples, fast_convolutions, freed_memory_kept
 
 BATCH = 32
 # As `FineTuning` has them by default: the steps besides the epochs, evaluations of a training, what they look at.
@@ -37,14 +37,14 @@ class TrainingCost:
         Of computing the features of as many.
     epochs : float or "auto"
         As in `FineTuning`.
-    asks : bool
+    tries_mirroring : bool
         Whether a short training finds out first whether pictures may be mirrored.
     """
 
     step: float
     forward: float
     epochs: Any
-    asks: bool = False
+    tries_mirroring: bool = False
 
     def steps(self, examples: int, *, scratch: bool) -> int:
         """Return how many steps a training on so many examples takes."""
@@ -76,7 +76,7 @@ class TrainingCost:
         """
         held = round(_HELD_OUT * examples)
         first, again = (self.steps(count, scratch=scratch) for count in (examples - held, examples))
-        if self.asks:
+        if self.tries_mirroring:
             first += trial_steps(first, pretrained=not scratch)
         evaluations = _EVALUATIONS * held / BATCH
         return share * (first + again) * self.step + evaluations * self.forward
@@ -126,8 +126,8 @@ def training_cost(
         return clock()
 
     taken = []
-    # With the convolutions that a training uses.
-    with fast_convolutions(trunk, on_device(examples.batch(rows[:2]).inputs, backbone.device)):
+    # As a training computes.
+    with freed_memory_kept(), fast_convolutions(trunk, on_device(examples.batch(rows[:2]).inputs, backbone.device)):
         for number in range(1 + _MEASURED):
             started = synchronized()
             view = number + 1 if backbone.modality == "image" else 0
@@ -139,5 +139,5 @@ def training_cost(
     with torch.no_grad():
         trunk.eval()(on_device(examples.batch(rows).inputs, backbone.device))
     return TrainingCost(
-        min(taken[1:]), synchronized() - started, epochs, asks=backbone.modality == "image" and views != 1
+        min(taken[1:]), synchronized() - started, epochs, tries_mirroring=backbone.modality == "image" and views != 1
     )

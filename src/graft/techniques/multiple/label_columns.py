@@ -228,7 +228,7 @@ def require_learnable(columns: Sequence[LabelColumn], held: np.ndarray) -> None:
 
 
 def mean_the_same(columns: tuple[LabelColumn, ...]) -> bool:
-    """Return whether all tasks seem to ask the same question, each of other examples or of the same classes."""
+    """Return whether all tasks have the same classes, or are numbers of which an example has one at most."""
     kinds = {column.task.kind for column in columns}
     if kinds == {"regression"}:
         # Different quantities, mostly: that they are one is told by examples that each have one of them.
