@@ -45,6 +45,16 @@ class TestCORAL:
         expected = np.linalg.inv(sqrtm(covariances[0] + added)) @ sqrtm(covariances[1] + added)
         np.testing.assert_allclose(CORAL(shrinkage=0.3).fit(source, target=target).map_, expected, atol=1e-10)
 
+    @pytest.mark.parametrize("shrinkage", [0.3, 0.0])
+    def test_of_few_examples_it_is_that_of_whole_covariances(self, shrinkage):
+        draws = np.random.default_rng(4)
+        source, target = draws.normal(size=(12, 40)), draws.normal(size=(9, 40)) * draws.uniform(0.3, 3, 40) + 1
+        covariances = np.cov(source.T), np.cov(target.T)
+        added = shrinkage * (np.trace(covariances[0]) + np.trace(covariances[1])) / 80 * np.eye(40)
+        expected = np.linalg.pinv(sqrtm(covariances[0] + added).real, rcond=1e-6) @ sqrtm(covariances[1] + added).real
+        found = CORAL(shrinkage=shrinkage).fit(source, target=target).map_
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
     def test_one_is_the_identity_on_the_diagonal_for_standardised_columns(self):
         source, target = ((each - each.mean(axis=0)) / each.std(axis=0, ddof=1) for each in two_domains())
         covariances = np.cov(source.T) + np.eye(7), np.cov(target.T) + np.eye(7)

@@ -9,7 +9,9 @@ import numpy as np
 import ot
 import pytest
 from scipy import sparse
+from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment, linprog
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -198,6 +200,30 @@ def test_linear_map_leaves_identical_domains_in_place(shrinkage):
     source = np.hstack([samples(30)[0], np.ones((30, 1))])
     moved = LinearTransport(shrinkage=shrinkage).fit(source, target=source[::-1])
     np.testing.assert_allclose(moved.transform_source(source), source, atol=1e-6)
+
+
+@pytest.mark.parametrize("shrinkage", [None, 0.3])
+def test_linear_map_of_few_examples_is_that_of_whole_covariances(shrinkage):
+    """With fewer examples than columns it is computed in their span, and has to be the same."""
+    draws = np.random.default_rng(4)
+    source, target = draws.normal(size=(12, 40)), draws.normal(size=(9, 40)) * draws.uniform(0.3, 3, 40) + 1
+    spreads = []
+    for rows in (source - source.mean(axis=0), target - target.mean(axis=0)):
+        share = ledoit_wolf_shrinkage(rows, assume_centered=True) if shrinkage is None else shrinkage
+        whole = rows.T @ rows / len(rows)
+        spreads.append((1 - share) * whole + share * np.trace(whole) / 40 * np.eye(40))
+    root = sqrtm(spreads[0])
+    expected = np.linalg.inv(root) @ sqrtm(root @ spreads[1] @ root) @ np.linalg.inv(root)
+    found = LinearTransport(shrinkage=shrinkage).fit(source, target=target).matrix_
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_linear_map_of_few_examples_is_finite_without_shrinkage():
+    draws = np.random.default_rng(5)
+    moved = LinearTransport(shrinkage=0.0).fit_transform(
+        draws.normal(size=(30, 200)), target=draws.normal(size=(20, 200))
+    )
+    assert np.isfinite(moved).all()
 
 
 def test_linear_map_takes_one_gaussian_to_the_other():

@@ -9,6 +9,7 @@ from scipy.linalg import eigh
 
 from graft._checks import number
 from graft.alignment.alignment import Alignment, DomainPair
+from graft.alignment.joint_span import joint_span, widened, within
 
 
 @final
@@ -60,10 +61,16 @@ class CORAL(Alignment):
         if pair.target is pair.source:
             self.map_ = np.eye(pair.source.shape[1])
             return pair.source.shape[1]
-        source, target = _covariance(pair.source - self.source_mean_), _covariance(pair.target - self.target_mean_)
-        added = shrinkage * (np.trace(source) + np.trace(target)) / (2 * len(source))
-        self.map_ = _power(source, added, -0.5) @ _power(target, added, 0.5)
-        return len(source)
+        columns = pair.source.shape[1]
+        centred = pair.source - self.source_mean_, pair.target - self.target_mean_
+        basis = joint_span(*centred)
+        source, target = (_covariance(within(basis, rows)) for rows in centred)
+        added = shrinkage * (np.trace(source) + np.trace(target)) / (2 * columns)
+        powers = [_Powers(covariance, added, columns) for covariance in (source, target)]
+        # Outside of the span both covariances are what was added: its powers cancel.
+        outside = 1.0 if all(one.keeps(added) for one in powers) else 0.0
+        self.map_ = widened(basis, powers[0].of(-0.5) @ powers[1].of(0.5), outside)
+        return columns
 
     def _map_source(self, features: np.ndarray) -> np.ndarray:
         return (features - self.source_mean_) @ self.map_ + self.target_mean_
@@ -76,10 +83,20 @@ def _covariance(centred: np.ndarray) -> np.ndarray:
     return centred.T @ centred / (len(centred) - 1)
 
 
-def _power(covariance: np.ndarray, added: float, exponent: float) -> np.ndarray:
-    """Return the power of a covariance with `added` on its diagonal, zero where it has no variance."""
-    values, vectors = eigh(covariance)
-    values = values + added
-    keep = values > max(values[-1], 0.0) * np.finfo(np.float64).eps * len(values)
-    vectors = vectors[:, keep]
-    return vectors * values[keep] ** exponent @ vectors.T
+class _Powers:
+    """Powers of a covariance with `added` on its diagonal, zero where it has no variance."""
+
+    def __init__(self, covariance: np.ndarray, added: float, columns: int) -> None:
+        values, vectors = eigh(covariance)
+        values = values + added
+        self._least = max(values[-1], 0.0) * np.finfo(np.float64).eps * columns
+        keep = values > self._least
+        self._values, self._vectors = values[keep], vectors[:, keep]
+
+    def keeps(self, variance: float) -> bool:
+        """Return whether a variance is more than a rounding error."""
+        return bool(variance > self._least)
+
+    def of(self, exponent: float) -> np.ndarray:
+        """Return one."""
+        return self._vectors * self._values**exponent @ self._vectors.T

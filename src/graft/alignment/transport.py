@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.neighbors import NearestNeighbors
 
 from graft._checks import integer, number, one_of
 from graft.alignment.alignment import Alignment, DomainPair
+from graft.alignment.joint_span import joint_span, widened, within
 from graft.alignment.transport_plan import class_plan, entropic_plan, exact_plan, neighborly_plan, squared_costs
 
 PLANS = ("exact", "entropic", "class", "laplacian")
 # What it costs to take a labelled target example for one of another class, in multiples of the largest cost.
 _OTHER_CLASS = 10.0
 # Relative to the mean variance, what is added to covariances without shrinkage, so that they have inverses.
-_LEAST_VARIANCE = 1e-10
+# More of it where there are not more examples than columns, and some directions have nothing else.
+_LEAST_VARIANCE, _LEAST_OF_FEW = 1e-10, 1e-6
 
 
 @final
@@ -176,16 +178,18 @@ class LinearTransport(Alignment):
 
         shrinkage = None if self.shrinkage is None else number("shrinkage", self.shrinkage, low=0.0, high=1.0)
         self.source_mean_, self.target_mean_ = pair.source.mean(axis=0), pair.target.mean(axis=0)
-        spreads = [
-            _covariance(pair.source - self.source_mean_, shrinkage),
-            _covariance(pair.target - self.target_mean_, shrinkage),
-        ]
-        columns = pair.source.shape[1]
-        least = _LEAST_VARIANCE * (np.trace(spreads[0] + spreads[1]) / (2 * columns) or 1.0)
-        for spread in spreads:
-            spread[np.diag_indices(columns)] += least
-        matrix, _ = ot.gaussian.bures_wasserstein_mapping(self.source_mean_, self.target_mean_, *spreads)
-        self.matrix_ = (matrix + matrix.T) / 2
+        centred = pair.source - self.source_mean_, pair.target - self.target_mean_
+        basis, columns = joint_span(*centred), pair.source.shape[1]
+        spreads, levels = zip(*(_covariance(rows, within(basis, rows), shrinkage) for rows in centred), strict=True)
+        least = _LEAST_VARIANCE if min(map(len, centred)) > columns else _LEAST_OF_FEW
+        least *= sum(np.square(rows).sum() / len(rows) for rows in centred) / (2 * columns) or 1.0
+        for spread, level in zip(spreads, levels, strict=True):
+            spread[np.diag_indices(len(spread))] += level + least
+        nothing = np.zeros(len(spreads[0]))
+        inner, _ = ot.gaussian.bures_wasserstein_mapping(nothing, nothing, *spreads)
+        # Outside of the span each covariance is a multiple of the identity.
+        outside = float(np.sqrt((levels[1] + least) / (levels[0] + least)))
+        self.matrix_ = widened(basis, (inner + inner.T) / 2, outside)
         return columns
 
     def _map_source(self, features: np.ndarray) -> np.ndarray:
@@ -195,10 +199,9 @@ class LinearTransport(Alignment):
         return features.copy()
 
 
-def _covariance(centred: np.ndarray, shrinkage: float | None) -> np.ndarray:
+def _covariance(centred: np.ndarray, inner: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, float]:
+    """Return a shrunk covariance: what is no multiple of the identity, in `inner` coordinates, and that multiple."""
     if shrinkage is None:
-        return ledoit_wolf(centred, assume_centered=True)[0]
+        shrinkage = float(ledoit_wolf_shrinkage(centred, assume_centered=True))
     rows, columns = centred.shape
-    covariance = centred.T @ centred / rows
-    level = np.trace(covariance) / columns
-    return (1 - shrinkage) * covariance + shrinkage * level * np.eye(columns)
+    return (1 - shrinkage) * inner.T @ inner / rows, shrinkage * float(np.square(centred).sum()) / (rows * columns)
