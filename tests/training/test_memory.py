@@ -15,7 +15,7 @@ from graft.training.memory import freed_memory_kept
 
 def faults():
     "Pages that the system hands out while 64 MiB are filled and dropped, again and again."
-    for _ in range(2):
+    for _ in range(8):  # until the heap has settled: a small block behind the large one moves that a few times
         torch.ones(16 << 20)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):

@@ -345,7 +345,7 @@ class DomainAdaptation(Technique):
             self.backbone,
             layer=self.layer,
             pooling=self.pooling,
-            pretrained=self.pretrained,
+            pretrained=self.pretrained or isinstance(self.backbone, Backbone),  # one's own starts where it is
             image_size=self.image_size,
             device=self.device,
             random_state=self._seed,
