@@ -2,11 +2,15 @@
 
 import json
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from graft import Domain, advise
+from graft import Domain, FineTuning, _runtime, advise
+from graft.backbones import FeaturePreprocessing, module_backbone
 from graft.data import Task
 from graft.errors import DataError, RequestError
 from graft.evaluation.advice.advice import Advice, AdvisedCandidate
@@ -16,7 +20,7 @@ from graft.evaluation.advice.forecast import Forecast, forecasts, similarity_of
 from graft.evaluation.advice.learning_curve import EXPONENT, LearningCurve, learning_curve
 from graft.evaluation.advice.models import rightness
 from graft.evaluation.advice.question import Question
-from graft.evaluation.advice.training_cost import TrainingCost
+from graft.evaluation.advice.training_cost import TrainingCost, training_cost
 from graft.evaluation.advice.trial import FOLDS, check, value_of_checking
 from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH, TOGETHER, TUNED
 from graft.metrics import Estimate
@@ -310,6 +314,31 @@ def test_the_cost_of_a_training_is_that_of_its_steps():
     assert cost.longest(36, 320, scratch=False) == pytest.approx(0.5)
     auto = TrainingCost(step=1.0, forward=0.0, epochs="auto")
     assert auto.steps(320, scratch=True) == 4 * auto.steps(320, scratch=False) == 4 * 180
+
+
+class Watched(nn.Linear):
+    """A layer that notes in which precision it computes while it is trained."""
+
+    seen: ClassVar[set[torch.dtype]] = set()
+
+    def forward(self, inputs):
+        outputs = super().forward(inputs)
+        if self.training:
+            self.seen.add(outputs.dtype)
+        return outputs
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_step_is_measured_in_the_precision_of_the_training(fast, monkeypatch):
+    monkeypatch.setattr(_runtime, "bfloat16_is_fast", lambda _device: fast)
+    X, y = clouds(60)
+    network = module_backbone(Watched(X.shape[1], 4), preprocessing=FeaturePreprocessing(), feature_dim=4)
+    Watched.seen.clear()
+    assert training_cost(network, X, 1.0).step > 0
+    measured = set(Watched.seen)
+    Watched.seen.clear()
+    FineTuning(network, epochs=1.0, store=False, random_state=0).fit(X, y)
+    assert measured == Watched.seen == {torch.bfloat16 if fast else torch.float32}
 
 
 def test_watching_alone_may_be_more_than_there_is():

@@ -144,7 +144,7 @@ class NetworkTraining:
         objective: Callable[[nn.Module, Examples, np.ndarray], Objective],
     ) -> None:
         self._material, self._settings, self._objective = material, settings, objective
-        self.bfloat16 = _use_bfloat16(material.backbone, settings.precision)
+        self.bfloat16 = uses_bfloat16(material.backbone, settings.precision)
 
     @property
     def goes_far(self) -> bool:
@@ -345,8 +345,8 @@ def _is_normalized(module: nn.Module) -> bool:
     return normalized > sum(isinstance(one, nn.Conv2d | nn.Linear) for one in layers) / 2
 
 
-def _use_bfloat16(backbone: Backbone, precision: str) -> bool:
-    """Return whether to compute in bfloat16: as asked for, or where the device trains faster in it."""
+def uses_bfloat16(backbone: Backbone, precision: str) -> bool:
+    """Return whether a training computes in bfloat16: as asked for, or where the device trains faster in it."""
     device = backbone.device
     if precision != "auto" or not _runtime.bfloat16_is_fast(device):
         return precision == "bfloat16"

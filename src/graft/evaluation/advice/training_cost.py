@@ -14,7 +14,7 @@ from graft.backbones import Backbone, Views
 from graft.backbones.backbone import on_device
 from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
 from graft.techniques.mirroring import trial_steps
-from graft.techniques.network_training import number_of_steps
+from graft.techniques.network_training import number_of_steps, uses_bfloat16
 from graft.techniques.settings import Settings
 from graft.training import Examples, fast_convolutions, freed_memory_kept
 
@@ -125,19 +125,23 @@ def training_cost(
             torch.cuda.synchronize(backbone.device)
         return clock()
 
-    taken = []
+    def features(view: int) -> torch.Tensor:
+        inputs = on_device(examples.batch(rows, view).inputs, backbone.device)
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=uses_bfloat16(backbone, "auto")):
+            return trunk(inputs).float()
+
+    varied, taken = backbone.modality == "image", []
     # As a training computes.
     with freed_memory_kept(), fast_convolutions(trunk, on_device(examples.batch(rows[:2]).inputs, backbone.device)):
         for number in range(1 + _MEASURED):
             started = synchronized()
-            view = number + 1 if backbone.modality == "image" else 0
-            trunk(on_device(examples.batch(rows, view).inputs, backbone.device)).square().mean().backward()
+            features(number + 1 if varied else 0).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
             taken.append(synchronized() - started)
-    started = synchronized()
+    trunk.eval()
     with torch.no_grad():
-        trunk.eval()(on_device(examples.batch(rows).inputs, backbone.device))
-    return TrainingCost(
-        min(taken[1:]), synchronized() - started, epochs, tries_mirroring=backbone.modality == "image" and views != 1
-    )
+        started = synchronized()
+        features(0)
+        forward = synchronized() - started
+    return TrainingCost(min(taken[1:]), forward, epochs, tries_mirroring=varied and views != 1)
