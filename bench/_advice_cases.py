@@ -14,8 +14,6 @@ from graft import Domain
 PHOTO, DIGIT, WORDS = 48, 64, 48
 # The most examples that are tested on.
 TESTED = 400
-# Steps of 32 examples that fine-tuning takes at least, and epochs; from scratch four times as many.
-STEPS, EPOCHS = 40, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +32,8 @@ class Case:
         The pretrained network.
     image_size : int or None
         Of the network's input.
-    epochs : float
-        Of fine-tuning.
+    epochs : float or "auto"
+        Of fine-tuning; from scratch four times as many.
     views : int or None
         As in `FineTuning`.
     """
@@ -45,7 +43,7 @@ class Case:
     test: Domain
     backbone: str | None
     image_size: int | None = None
-    epochs: float = EPOCHS
+    epochs: float | str = "auto"
     views: int | None = None
 
 
@@ -73,13 +71,11 @@ def _dealt(
     rows, others = few_shot(labels, per_class, seed)
     asked, known = (inputs[others], labels[others]) if rest is None else rest
     some = np.random.default_rng(seed).permutation(len(known))[:TESTED]
-    epochs = options.pop("epochs", max(EPOCHS, STEPS * 32 / len(rows)))
     return Case(
         Domain(inputs[rows], labels[rows]),
         None,
         Domain(asked[some], known[some]),
         backbone,
-        epochs=epochs,
         **options,
     )
 
@@ -93,7 +89,7 @@ def photos(per_class: int, seed: int) -> Case:
 
 
 def digits(name: str, per_class: int, seed: int) -> Case:
-    """Digits: more steps, since little of the network can be used; that mirrored ones are others is not told."""
+    """Digits; that mirrored ones are others is not told."""
     from bench.digits import mnist, usps
 
     rest = None
@@ -118,7 +114,6 @@ def digits(name: str, per_class: int, seed: int) -> Case:
         "efficientnet_lite0",
         rest=rest,
         image_size=DIGIT,
-        epochs=max(8.0, 150 * 32 / (10 * per_class)),
     )
 
 
@@ -126,13 +121,13 @@ def _trec(seed: int) -> Case:
     (inputs, labels), (asked, known) = trec("train"), trec("test")
     rows = np.random.default_rng(seed).permutation(len(inputs))[:500]
     kinds, true = (np.array([label.split(":")[0] for label in found]) for found in (labels, known))
-    return Case(Domain(inputs[rows], kinds[rows]), None, Domain(asked[:TESTED], true[:TESTED]), "minilm", epochs=5.0)
+    return Case(Domain(inputs[rows], kinds[rows]), None, Domain(asked[:TESTED], true[:TESTED]), "minilm")
 
 
 def _banking(seed: int) -> Case:
     inputs, labels = banking77("train")
     asked, known = banking77("test")
-    return _dealt(inputs, labels, 8, seed, "minilm", rest=(asked, known), epochs=5.0)
+    return _dealt(inputs, labels, 8, seed, "minilm", rest=(asked, known))
 
 
 def _pacs(source: str, target: str, seed: int) -> Case:
@@ -147,12 +142,11 @@ def _pacs(source: str, target: str, seed: int) -> Case:
         Domain(inputs, labels[there], name=target),
         "efficientnet_lite0",
         PHOTO,
-        epochs=max(EPOCHS, STEPS * 32 / len(here)),
     )
 
 
 def _reviews(per_domain: int, seed: int) -> Case:
-    """Reviews of 16 domains; a column of labels for each, and one cell of a row is filled."""
+    """Reviews of 16 domains: a column of labels for each, and one cell of a row is filled. Trainings, 16, are short."""
     found = {}
     for part, each in (("train", per_domain), ("test", 50)):
         texts, favourable, domains = reviews(part)
@@ -190,7 +184,6 @@ def _leaves_outside(seed: int) -> Case:
         Domain(there.inputs, there.labels[:, 0]),
         "efficientnet_lite0",
         PHOTO,
-        epochs=max(EPOCHS, STEPS * 32 / here.size),
     )
 
 
@@ -210,7 +203,6 @@ def _tickets_elsewhere(seed: int) -> Case:
         Domain(there.inputs),
         Domain(there.inputs, there.labels[:, 0]),
         "minilm",
-        epochs=6.0,
     )
 
 
@@ -228,7 +220,6 @@ def _ticket_tasks(seed: int) -> Case:
         None,
         Domain(found.inputs[rest], found.labels[rest], tasks=found.tasks),
         "minilm",
-        epochs=6.0,
     )
 
 
