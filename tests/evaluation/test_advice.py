@@ -367,6 +367,26 @@ def test_a_moved_target_is_adapted_to():
     assert any("no labels to check by" in reason for reason in found.reasons)
 
 
+def test_a_moved_target_is_adapted_to_by_the_forecast_where_there_is_no_time():
+    X, y = clouds(300)
+    found = advise(X, y, target=Domain(X * 0.5 + 1.5), budget=0)
+    assert found.evidence.shift.found
+    assert found.technique == ADAPTED
+    assert found.tournament is None
+    assert "budget of 0 s is spent" in found.not_checked[ADAPTED]
+    assert any("did not judge each other" in reason for reason in found.reasons)
+    json.dumps(found.to_dict())
+
+
+def test_methods_that_came_too_late_are_named(monkeypatch):
+    monkeypatch.setattr(Budget, "left", property(lambda budget: 1e-9))
+    X, y = clouds(300)
+    found = advise(X, y, target=Domain(X * 0.5 + 1.5), budget=60)
+    assert list(found.tournament["candidates"]) == ["source-only"]
+    late = next(reason for reason in found.reasons if reason.startswith("The budget was spent before"))
+    assert all(name in late for name in found.tournament["left_out"])
+
+
 def test_a_target_like_the_source_needs_no_adaptation():
     (X, y), (Z, _) = clouds(200), clouds(200, seed=7)
     found = advise(X, y, target=Z, budget=None)

@@ -21,6 +21,7 @@ from graft.evaluation.advice.reasons import check_reason, conclusion, forecast_r
 from graft.evaluation.advice.training_cost import BATCH, TrainingCost, training_cost
 from graft.evaluation.advice.trial import FOLDS, LEAST_SHARE, Trial, check, value_of_checking, worth_checking
 from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH, TOGETHER, TUNED
+from graft.techniques.adaptation.tournament import OUT_OF_TIME
 from graft.techniques.labelled import given, require_texts
 from graft.techniques.multiple.label_columns import label_columns
 from graft.techniques.technique import labelled_rows, require_one_each
@@ -164,8 +165,10 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
     # Cheap ones come first, and stay first where a dear one is expected to be no better.
     order = sorted(expected, key=lambda name: -float(expected[name].worth.mean()))
     if shifted:
-        technique, contest, said = _adaptation(question, budget)
+        technique, contest, said = _adaptation(question, expected, budget)
         reasons += said
+        if contest is None:
+            not_checked[ADAPTED] = _spent(budget)
         for name in order:
             if name not in (FROZEN, ADAPTED):
                 not_checked[name] = "because the target has no labels to check by"
@@ -206,8 +209,17 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
     )
 
 
-def _adaptation(question: Question, budget: Budget) -> tuple[str, dict[str, Any], list[str]]:
-    """Return what the tournament of adaptations advises, its evidence, and sentences for it."""
+def _adaptation(
+    question: Question, expected: dict[str, Forecast], budget: Budget
+) -> tuple[str, dict[str, Any] | None, list[str]]:
+    """Return what the tournament of adaptations advises, its evidence, and sentences for it.
+
+    Where no time is left for one, the forecast decides, and there is no evidence.
+    """
+    if budget.left <= 0:
+        first, second = sorted((expected[FROZEN], expected[ADAPTED]), key=lambda one: -float(one.worth.mean()))
+        not_held = f"The methods of adaptation did not judge each other, {_spent(budget)}."
+        return first.technique, None, [forecast_reason(first, second), not_held]
     model = adapted(question, budget=None if math.isinf(budget.left) else budget.left)
     told = model.adaptation_ or {}
     contest = told["tournament"]
@@ -217,6 +229,9 @@ def _adaptation(question: Question, budget: Budget) -> tuple[str, dict[str, Any]
         + contest["reason"],
         *contest["warnings"],
     ]
+    late = [name for name, why in contest["left_out"].items() if why == OUT_OF_TIME]
+    if late:
+        said.append(f"The budget was spent before {', '.join(late)} could take part.")
     return (FROZEN if kept else ADAPTED), contest, said
 
 
@@ -245,7 +260,7 @@ def _checked(
         return None, None, f"since trying both on {question.examples} examples is expected to add {gain:.4f} only"
     trained = [one.technique for one in (first, second) if one.technique in _TRAININGS]
     if budget.left <= 0:
-        return None, None, f"since the budget of {budget.seconds:g} s is spent"
+        return None, None, _spent(budget)
     cost, share, epochs = None, 1.0, None
     if trained:
         assert question.backbone is not None
@@ -268,6 +283,10 @@ def _checked(
             epochs = cost.steps(labels, scratch=False) * BATCH / max(labels, BATCH)
     trial = check(question, first, second, budget, share=min(share, 1.0), epochs=epochs)
     return trial, cost, "since the examples cannot be divided so that each class is learnt from"
+
+
+def _spent(budget: Budget) -> str:
+    return f"since the budget of {budget.seconds:g} s is spent"
 
 
 def _candidate(

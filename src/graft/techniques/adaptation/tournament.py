@@ -35,6 +35,8 @@ from graft.techniques.adaptation.problem import Problem, held_out_probabilities
 
 BASELINE = "source-only"
 CONSENSUS = "consensus"
+# Why a candidate is left out whose turn came too late.
+OUT_OF_TIME = "the budget of seconds was spent"
 # Cheap ones first: where time is short, the dear ones are left out.
 CANDIDATES: dict[str, tuple[str, ...]] = {
     "classification": (
@@ -147,7 +149,7 @@ def tournament(problem: Problem, *, budget: float | None) -> Outcome:
 def _left_out(name: str, problem: Problem, late: bool) -> str:
     """Return why a candidate does not take part; empty if it does."""
     if late:
-        return "the budget of seconds was spent"
+        return OUT_OF_TIME
     if name in JOINTLY_FITTED and not problem.even:
         return "it lets all source examples count the same, and here they do not"
     return "" if problem.shifted else "no difference between the domains was found"
