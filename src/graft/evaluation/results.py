@@ -126,7 +126,7 @@ class Verdict:
     text : str
         One paragraph.
     figures : tuple of dict
-        Three: ``name`` (``"time"``, ``"labels"``, ``"memory"``), ``title``, ``text``, ``value``, ``low``, ``high``;
+        Three, or none where no question was answered: ``name`` (``"time"``, ``"labels"``, ``"memory"``), ``title``, ``text``, ``value``, ``low``, ``high``;
         the values are None where they cannot be told.
     findings : tuple of dict
         One for each question asked, with every figure that the paragraph rests on.
@@ -329,6 +329,20 @@ def read_results(path: str | os.PathLike[str]) -> Results:
             remedy="Run the comparison again: what it has measured is kept beside the file.",
         ) from error
     return Results.from_dict(plain, subject=str(file))
+
+
+def factor_text(value: float) -> str:
+    """Return how many times, with two digits.
+
+    Examples
+    --------
+    >>> factor_text(1.234), factor_text(15.9), factor_text(123456)
+    ('1.2', '16', '120,000')
+    """
+    if value < 9.95:
+        return f"{value:.1f}"
+    power = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return f"{round(value / power) * power:,d}"
 
 
 def write_whole(file: Path, text: str) -> Path:

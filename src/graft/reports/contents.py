@@ -77,7 +77,9 @@ def cell_of(results: Results, detail: Mapping[str, Any]) -> Cell | None:
 
 
 def costs(results: Results, name: str) -> dict[str, Any] | None:
-    """Return the median cost over the seeds, with the most labels that a technique was measured with.
+    """Return the median cost over the seeds, with the most labels that all techniques were measured with.
+
+    If there is no such number, with the most that this technique was measured with.
 
     Returns
     -------
@@ -88,7 +90,12 @@ def costs(results: Results, name: str) -> dict[str, Any] | None:
     done = [cell for cell in results.cells if cell.done and cell.technique == name]
     if not done:
         return None
-    most = max(done, key=lambda cell: (cell.budget is None, cell.budget or 0)).budget
+    measured: dict[str, set[int | None]] = {}
+    for cell in results.cells:
+        if cell.done:
+            measured.setdefault(cell.technique, set()).add(cell.budget)
+    shared = set.intersection(*measured.values()) or measured[name]
+    most = max(shared, key=lambda budget: (budget is None, budget or 0))
     mine = [cell for cell in done if cell.budget == most]
     return {
         "budget": most,

@@ -89,7 +89,7 @@ def score_table(results: Results) -> Markup:
 
 
 def cost_table(results: Results) -> Markup:
-    """Return what each technique costs with the most labels that it was measured with."""
+    """Return what each technique costs with the most labels that all were measured with."""
     found = {name: contents.costs(results, name) for name in contents.technique_names(results)}
     costs = {name: one for name, one in found.items() if one is not None}
     columns: list[tuple[str, Any, Any]] = [

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from graft.evaluation.results import Results
+from graft.evaluation.results import Results, factor_text
 
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"
@@ -128,10 +128,7 @@ def factor(value: float | None) -> str:
         return UNKNOWN
     if 0 < value < 0.095:
         return f"{value:.2g}{_TIMES}"
-    if value < 9.95:
-        return f"{value:.1f}{_TIMES}"
-    digits = max(0, math.floor(math.log10(value)) - 1)
-    return f"{round(value / 10**digits) * 10**digits:,d}{_TIMES}"
+    return f"{factor_text(value)}{_TIMES}"
 
 
 def figure_words(figure: Mapping[str, Any]) -> tuple[str, str, str]:

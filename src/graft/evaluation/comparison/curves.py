@@ -80,17 +80,22 @@ class Curves:
         """Return the mean score over the seeds with its interval over seeds and test examples."""
         return interval(*self.score(name, budget))
 
-    def ratio(self, costs: tuple[dict[int, float], dict[int, float]]) -> Estimate:
-        """Return the ratio of two costs by seed: geometric mean over the common seeds, interval over the seeds."""
-        first, second = costs
-        common = [seed for seed in self.seeds if seed in first and seed in second]
-        tiny = 1e-9
-        logs = np.log([max(first[seed], tiny) / max(second[seed], tiny) for seed in common])
-        weight = self._seed_weight[:, [self.seeds.index(seed) for seed in common]]
-        total = weight.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            resampled = np.exp(np.where(total > 0, (weight @ logs) / total, np.nan))
-        return interval(float(np.exp(logs.mean())), resampled)
+    def cost(self, costs: dict[int, float], seeds: Sequence[int]) -> Drawn:
+        """Return the median over seeds of what a cell costs, and its resamples (NaN where none is drawn)."""
+        values = np.array([costs[seed] for seed in seeds])
+        weight = self._seed_weight[:, [self.seeds.index(seed) for seed in seeds]]
+        return float(np.median(values)), weighted_medians(values, weight)
+
+
+def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the median of values (n,) under each row of weights (resamples, n); NaN where a row is zero."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[:, order], axis=1)
+    total = below[:, -1:]
+    # Where exactly half of the weight lies below, the median is the middle of two values.
+    low, high = ((below >= total / 2 - 1e-12).argmax(axis=1), (below > total / 2 + 1e-12).argmax(axis=1))
+    found = (values[order][low] + values[order][high]) / 2
+    return np.where(total[:, 0] > 0, found, np.nan)
 
 
 def resampled_weights(units: int, resamples: int, draw: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,10 @@ from graft.evaluation.comparison.curves import RESAMPLES, Curves, Drawn, interva
 from graft.metrics import Estimate
 
 Budget = int | None
+# What an interval of a gain has to be away from zero by to exclude it: three digits, a tenth of a point, show no less.
+_SHOWN = 0.0005
+# Seconds, MiB: below that a cost is as good as none.
+_LEAST_COST = 1e-9
 
 
 def best_of(curves: Curves, names: Sequence[str]) -> tuple[str, list[Budget], np.ndarray] | None:
@@ -99,15 +103,24 @@ def find(curves: Curves, question: str, with_: Sequence[str], without: Sequence[
 
 def outcome(gains: Sequence[dict[str, Any]], overall: Estimate) -> str:
     """Return what gains (with intervals) at several numbers of labels, and their mean, say together."""
-    better = any(one["low"] is not None and one["low"] > 0 for one in gains)
-    worse = any(one["high"] is not None and one["high"] < 0 for one in gains)
+    better, worse = any(map(is_ahead, gains)), any(map(is_behind, gains))
     if better and worse:
         return "mixed"
-    if overall.low > 0:
+    if is_ahead(overall.to_dict()):
         return "pays"
-    if overall.high < 0:
+    if is_behind(overall.to_dict()):
         return "does not pay"
     return "mixed" if better or worse else "inconclusive"
+
+
+def is_ahead(gain: Mapping[str, Any]) -> bool:
+    """Return whether the interval of a gain lies above zero, as it is shown."""
+    return gain["low"] is not None and gain["low"] >= _SHOWN
+
+
+def is_behind(gain: Mapping[str, Any]) -> bool:
+    """Return whether the interval of a gain lies below zero, as it is shown."""
+    return gain["high"] is not None and gain["high"] <= -_SHOWN
 
 
 def equal_labels(score: float, numbers: np.ndarray, scores: np.ndarray) -> tuple[float, str | None]:
@@ -182,15 +195,16 @@ def _cost(curves: Curves, name: str, other: str, common: Sequence[Budget], what:
         return {seed: one.cell.peak_memory_mib for seed, one in found if one.cell.peak_memory_mib is not None}
 
     budget = common[-1]
-    both = costs(other), costs(name)
-    shared = [seed for seed in both[0] if seed in both[1]]
+    mine, theirs = costs(name), costs(other)
+    shared = [seed for seed in mine if seed in theirs]
     if not shared:
         return None
-    ratio = curves.ratio(both).to_dict()
+    (with_, with_drawn), (without, without_drawn) = (curves.cost(one, shared) for one in (mine, theirs))
+    ratio = interval(without / max(with_, _LEAST_COST), without_drawn / np.maximum(with_drawn, _LEAST_COST)).to_dict()
     return {
         "budget": budget,
-        "with": float(np.median([both[1][seed] for seed in shared])),
-        "without": float(np.median([both[0][seed] for seed in shared])),
+        "with": with_,
+        "without": without,
         "factor": ratio["value"],
         "low": ratio["low"],
         "high": ratio["high"],

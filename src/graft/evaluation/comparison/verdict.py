@@ -8,8 +8,8 @@ from typing import Any
 
 from graft.evaluation.comparison.candidates import SCRATCH, Candidate
 from graft.evaluation.comparison.curves import Curves
-from graft.evaluation.comparison.findings import find
-from graft.evaluation.results import Verdict
+from graft.evaluation.comparison.findings import best_of, find, is_ahead, is_behind
+from graft.evaluation.results import Verdict, factor_text
 
 # question: the side whose worth is asked for, the other side, what it is called in a sentence.
 QUESTIONS = {
@@ -95,8 +95,7 @@ def judge(curves: Curves, candidates: Sequence[Candidate], wording: Wording, of_
                 found["tasks"] = _task_gains(of_task, found)
             findings.append({**found, "text": _finding_text(curves, found, wording)})
     if not findings:
-        text = "Nothing can be said: of no question were both sides measured."
-        return Verdict("not measured", text, _unknown_figures(), ())
+        return Verdict("not measured", _not_measured(curves, candidates, wording))
     first = findings[0]
     costs = first
     if first["question"] == "transfer" and first["without"] != SCRATCH:
@@ -107,6 +106,36 @@ def judge(curves: Curves, candidates: Sequence[Candidate], wording: Wording, of_
     sentences += [figure["text"] for figure in figures if figure["value"] is not None]
     sentences += [one["text"] for one in findings[1:]]
     return Verdict(first["outcome"], " ".join(sentences), figures, tuple(findings))
+
+
+def _not_measured(curves: Curves, candidates: Sequence[Candidate], wording: Wording) -> str:
+    """Return why no question is answered, and what is known all the same."""
+    there = [one.name for one in candidates if curves.budgets(one.name)]
+    lacking = [one.title for one in candidates if one.name not in there]
+    asked = [
+        name
+        for with_, without, name in QUESTIONS.values()
+        if all(_stands(candidates, side) for side in (with_, without))
+    ]
+    if lacking:
+        said = f"Nothing can be said yet: {', '.join(lacking)} {'was' if len(lacking) == 1 else 'were'} not measured"
+        said += ", for the reasons listed as left out." if asked else "."
+    elif asked:
+        said = "Nothing can be said yet: no two techniques were measured with the same number of labels and seed."
+    elif any(_stands(candidates, with_) for with_, _, _ in QUESTIONS.values()):
+        said = "Nothing was compared that this could be held against."
+    else:
+        said = "No pretrained network takes part, so that nothing is transferred and there is nothing to weigh."
+    best = best_of(curves, there)
+    if best is None:
+        return said
+    name, budgets, _ = best
+    score = f"{wording.value(curves.score(name, budgets[-1])[0])} of {wording.score} with {wording.labels(budgets[-1])}"
+    return f"{said} {'Best' if len(there) > 1 else 'Measured'}: {wording.titles[name]}, {score}."
+
+
+def _stands(candidates: Sequence[Candidate], side: str) -> bool:
+    return any(side in one.sides for one in candidates)
 
 
 def _task_gains(of_task: Mapping[str, Curves], found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -139,8 +168,8 @@ def _finding_text(curves: Curves, found: Mapping[str, Any], wording: Wording) ->
     if outcome == "does not pay":
         return f"{subject} does not pay here: {compared}."
     if outcome == "mixed":
-        better = [wording.labels(one["budget"]) for one in gains if one["low"] is not None and one["low"] > 0]
-        worse = [wording.labels(one["budget"]) for one in gains if one["high"] is not None and one["high"] < 0]
+        better = [wording.labels(one["budget"]) for one in gains if is_ahead(one)]
+        worse = [wording.labels(one["budget"]) for one in gains if is_behind(one)]
         parts = [f"it is ahead with {', '.join(better)}"] if better else []
         parts += [f"it is behind with {', '.join(worse)}"] if worse else []
         return f"{subject} pays with some numbers of labels, not with others: {' and '.join(parts)}; {compared}."
@@ -175,7 +204,7 @@ def _cost_figure(found: Mapping[str, Any], name: str, wording: Wording) -> dict[
     if 1 / _EQUAL < factor < _EQUAL:
         ratio = "as much"
     else:
-        ratio = f"{_factor(factor)} times less" if factor >= 1 else f"{_factor(1 / factor)} times more"
+        ratio = f"{factor_text(factor)} times less" if factor >= 1 else f"{factor_text(1 / factor)} times more"
     text = (
         f"With {wording.labels(one['budget'])}, {with_} takes {numbers[0]} and {without} {numbers[1]}: {ratio} {name}."
     )
@@ -189,18 +218,9 @@ def _figure(name: str, title: str, text: str, one: Mapping[str, Any] | None) -> 
     return {"name": name, "title": title, "text": text, **values, "bound": None}
 
 
-def _unknown_figures() -> tuple[dict[str, Any], ...]:
-    text = "Not measured on both sides."
-    return tuple(_figure(name, name.capitalize(), text, None) for name in ("labels", "time", "memory"))
-
-
 def _seconds(value: float) -> str:
     return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
 
 
 def _mebibytes(value: float) -> str:
     return f"{value:,.0f} MiB"
-
-
-def _factor(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
