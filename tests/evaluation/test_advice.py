@@ -61,7 +61,7 @@ def question(features, labels, **more):
     tasks = more.pop("tasks", None)
     if tasks is None:
         tasks = (Task("", kind, tuple(np.unique(labels).tolist()) if kind == "classification" else ()),)
-    given = {"groups": None, "target": None, "image_size": None, "epochs": "auto", "views": None, "store": False}
+    given = {"groups": None, "target": None, "epochs": "auto", "views": None, "store": False}
     return Question(features, features, labels, tasks, modality="features", backbone=None, seed=0, **(given | more))
 
 

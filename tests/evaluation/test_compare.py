@@ -50,7 +50,7 @@ FULL = {**PAIR, "seeds": 2, "budgets": [5, 20]}
 ONE = {**PAIR, "seeds": 1, "budgets": [20]}
 
 
-def made_up(setup, job, meter):
+def made_up(setup, job, meter, *, seconds=None):
     """A cell without a fit: right where the row, the budget and the technique say so."""
     rows = job.deal.test
     values = ((rows * 7 + job.deal.seed) % 10 < (8 if job.candidate.name == "feature-extraction" else 5)).astype(float)
@@ -156,13 +156,13 @@ def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
     X, y = vectors()
     report, done = tmp_path / "report", []
 
-    def interrupted(setup, job, meter):
+    def interrupted(setup, job, meter, *, seconds=None):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(job)
         return made_up(setup, job, meter)
 
-    def counting(setup, job, meter):
+    def counting(setup, job, meter, *, seconds=None):
         done.append(job)
         return made_up(setup, job, meter)
 
@@ -218,6 +218,9 @@ def test_what_was_found_is_written_and_read_again(tmp_path, found):
     assert [row["technique"] for row in rows] == [cell.technique for cell in found.cells]
     assert float(rows[0]["accuracy"]) == found.cells[0].score.value
     assert read.command.startswith("graft.compare(X, y, ")
+    (X, y), backbone = vectors(), network()
+    again = eval(read.command, {"graft": graft, "X": X, "y": y, "backbone": backbone})
+    assert [cell.score for cell in again.cells] == [cell.score for cell in found.cells]
     assert set(read.settings) == {
         "backbone",
         "budgets",
@@ -260,7 +263,7 @@ def test_a_time_budget_of_nothing_measures_nothing_and_says_so():
 def test_a_cell_that_fails_says_why_and_the_others_go_on(monkeypatch):
     X, y = vectors()
 
-    def failing(setup, job, meter):
+    def failing(setup, job, meter, *, seconds=None):
         if job.candidate.name == "raw-input":
             raise DataError("labels", expected="something", found="nothing", remedy="Mend it.")
         return made_up(setup, job, meter)

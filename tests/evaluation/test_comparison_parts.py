@@ -15,11 +15,11 @@ from graft.backbones import FeaturePreprocessing, load_backbone, module_backbone
 from graft.data import Domain, Task
 from graft.errors import DataError, RequestError
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
-from graft.evaluation.comparison.candidates import candidates, chosen
+from graft.evaluation.comparison.candidates import candidates, chosen, model_of
 from graft.evaluation.comparison.curves import Curves, interval, resampled_weights, weighted_medians
 from graft.evaluation.comparison.deals import checked_budgets, deal, default_budgets, goals
 from graft.evaluation.comparison.energy import EnergyMeter
-from graft.evaluation.comparison.evidence import calibration_bins
+from graft.evaluation.comparison.evidence import calibration_bins, evidence
 from graft.evaluation.comparison.findings import equal_labels, find, outcome
 from graft.evaluation.comparison.ledger import Ledger
 from graft.evaluation.comparison.measuring import Measured, score_values
@@ -31,8 +31,8 @@ from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.verdict import Wording, judge
 from graft.evaluation.results import Cell
 from graft.metrics import Estimate
-from graft.techniques import Predictions
-from graft.techniques.technique import class_columns
+from graft.techniques import FeatureExtraction, Predictions
+from graft.techniques.technique import class_columns, evaluate
 
 # --- deals ---------------------------------------------------------------------------------------------------------
 
@@ -137,6 +137,48 @@ def test_budgets_are_ascending_and_end_with_all():
             checked_budgets([wrong], [dealt], tasks)
 
 
+def test_a_network_from_scratch_reads_pictures_of_the_size_that_the_pretrained_one_reads():
+    sized = load_backbone("test_efficientnet", pretrained=False, image_size=32)
+    scratch = candidates("image", sized, target=False, several=False)["from-scratch"]
+    options = {"device": None, "epochs": "auto", "store": False, "label_names": None, "seed": 0}
+    task = Task("", "classification", ("a", "b"))
+    assert model_of(scratch, [task], modality="image", backbone=sized, **options).image_size == (32, 32)
+
+
+def test_a_tournament_ends_with_the_time_budget():
+    adapted = candidates("features", None, target=True, several=False)["domain-adaptation"]
+    options = {"device": None, "epochs": "auto", "store": False, "label_names": None, "seed": 0}
+    task = Task("", "classification", ("a", "b"))
+    usual, short, long = (
+        model_of(adapted, [task], modality="features", backbone=None, **options, seconds=seconds).budget
+        for seconds in (None, 2.0, 1e6)
+    )
+    assert short == 2.0
+    assert usual == long
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel"])
+def test_the_example_that_is_least_like_the_others_is_shown_first(kind):
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(120, 4)).astype(np.float32)
+    X[113] += 40
+    y = {
+        "classification": np.where(X[:, 0] > 0, "a", "b"),
+        "regression": X[:, 0] + 0.1 * X[:, 1],
+        "multilabel": (X[:, :2] > 0).astype(float),
+    }[kind]
+    rows = np.arange(100, 120)
+    names = ("p", "q") if kind == "multilabel" else None
+    model = FeatureExtraction(None, task=kind, label_names=names, store=False).fit(X[:100], y[:100])
+    found = model.predictions(X[rows])
+    evaluation = evaluate(model.task_, y[rows], found.labels, found.probabilities)
+    shown = evidence(Domain(X, y), "features", rows, found, model.task_, evaluation)["foreign"]
+    assert shown[0]["row"] == 113
+    assert [one["score"] for one in shown] == sorted((one["score"] for one in shown), reverse=True)
+    assert all((one["p"] is None) == (kind != "classification") for one in shown)
+    json.dumps(shown)
+
+
 # --- schedule and ledger -------------------------------------------------------------------------------------------
 
 
@@ -148,7 +190,6 @@ def a_setup(backbone=None, **facts):
         "modality": "features",
         "tasks": goals(whole, "auto"),
         "backbone": backbone,
-        "image_size": None,
         "device": None,
         "epochs": "auto",
         "store": False,

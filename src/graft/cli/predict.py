@@ -202,21 +202,24 @@ def _write_predictions(path: Path, domain: Domain, model: Any, found: Any, label
     task = model.task_
     outputs = [f"prediction_{name}" for name in task.classes] if task.kind == "multilabel" else ["prediction"]
     scores = [f"p_{label_cell(name)}" for name in task.classes] if found.probabilities is not None else []
+    foreign = ["ood_score"] if found.ood_scores is not None else []
     numbers = task.kind == "regression"
     place = {int(row): index for index, row in enumerate(found.rows)}
     errors = {row: (name, reason) for row, name, reason in found.failures}
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["row", "input", *outputs, *scores, *(["ood_score"] if scores else []), "error"])
+        table.writerow(["row", "input", *outputs, *scores, *foreign, "error"])
         for row in range(domain.size):
             name = "" if model.backbone_.modality == "features" else input_cell(domain.inputs[row])
             index = place.get(row)
             if index is None:
-                empty = [""] * (len(outputs) + len(scores) + bool(scores))
+                empty = [""] * (len(outputs) + len(scores) + len(foreign))
                 table.writerow([row, name, *empty, errors[row][1]])
                 continue
             label = labels[index]
             cells = [value if numbers else label_cell(value) for value in np.atleast_1d(label)]
             if scores:
-                cells += [f"{p:.6g}" for p in found.probabilities[index]] + [f"{found.ood_scores[index]:.6g}"]
+                cells += [f"{p:.6g}" for p in found.probabilities[index]]
+            if foreign:
+                cells.append(f"{found.ood_scores[index]:.6g}")
             table.writerow([row, name, *cells, ""])

@@ -126,8 +126,8 @@ class Verdict:
     text : str
         One paragraph.
     figures : tuple of dict
-        Three, or none where no question was answered: ``name`` (``"time"``, ``"labels"``, ``"memory"``), ``title``, ``text``, ``value``, ``low``, ``high``;
-        the values are None where they cannot be told.
+        Three, or none where no question was answered: ``name`` (``"time"``, ``"labels"``, ``"memory"``), ``title``,
+        ``text``, ``value``, ``low``, ``high``; the values are None where they cannot be told.
     findings : tuple of dict
         One for each question asked, with every figure that the paragraph rests on.
     """

@@ -36,7 +36,7 @@ class Predictions:
     probabilities : array of shape (m, classes), optional
         Calibrated probabilities, columns in the order of ``classes_``; None for regression.
     ood_scores : array of shape (m,), optional
-        How foreign each input is to the training data; larger is more foreign. None for regression.
+        How foreign each input is to the training data; larger is more foreign. None where that is not known.
     failures : tuple of (int, str, str)
         Row, name and reason of each input that could not be read.
     """
@@ -138,10 +138,10 @@ class Technique(BaseEstimator, ABC):
     def predictions(self, X: Any) -> Predictions:
         """Predict what can be read, with probabilities and out-of-distribution scores, and list what cannot."""
         embedding = self._features(X, strict=False)
-        labels, probabilities, foreign = as_written(self.task_, self.head_.predict(embedding.features)), None, None
+        labels, probabilities = as_written(self.task_, self.head_.predict(embedding.features)), None
         if self.task_.kind != "regression":
             probabilities = self.head_.predict_proba(embedding.features)
-            foreign = self.head_.ood_score(embedding.features)
+        foreign = self.head_.ood_score(embedding.features)
         return Predictions(embedding.rows, labels, probabilities, foreign, embedding.failures)
 
     def evaluate(self, X: Any, y: Any, *, groups: Any = None) -> Evaluation:

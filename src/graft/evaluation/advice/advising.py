@@ -380,7 +380,6 @@ def _question(
         modality=modality,
         backbone=None if vectors else network,
         target=there,
-        image_size=image_size,
         epochs=epochs,
         views=views,
         store=store,

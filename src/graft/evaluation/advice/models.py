@@ -16,6 +16,7 @@ from graft.evaluation.comparison.candidates import (
     SCRATCH_FACTOR,
     TOGETHER,
     TUNED,
+    image_size_of,
 )
 from graft.evaluation.comparison.raw_input import RawInput
 from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask
@@ -55,7 +56,7 @@ def model_of(name: str, question: Question, task: Task, *, share: float = 1.0, e
     return FineTuning(
         backbone.name,
         pretrained=False,
-        image_size=question.image_size,
+        image_size=image_size_of(backbone),
         layer=backbone.layer,
         pooling=backbone.pooling,
         epochs=asked if asked == "auto" else SCRATCH_FACTOR * share * asked,

@@ -37,7 +37,7 @@ class Question:
         The pretrained network; None for vectors.
     target : Domain or None
         The other domain, its features as inputs, without labels.
-    image_size, epochs, views, store
+    epochs, views, store
         As `graft.advise` has them.
     seed : int
         Of everything that is drawn.
@@ -51,7 +51,6 @@ class Question:
     modality: str
     backbone: Backbone | None
     target: Domain | None
-    image_size: Any
     epochs: Any
     views: int | None
     store: Any

@@ -8,6 +8,7 @@ from typing import Any
 
 from graft._checks import one_of
 from graft.backbones import Backbone, ModuleBackbone
+from graft.backbones.preprocessing import ImagePreprocessing
 from graft.data import Task
 from graft.errors import RequestError
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
@@ -238,12 +239,12 @@ def model_of(
     *,
     modality: str,
     backbone: Backbone | None,
-    image_size: Any,
     device: str | None,
     epochs: Any,
     store: Any,
     label_names: Any,
     seed: int,
+    seconds: float | None = None,
 ) -> Any:
     """Return the unfitted model of a candidate.
 
@@ -253,16 +254,18 @@ def model_of(
         Which.
     tasks : sequence of Task
         What is predicted.
-    modality, backbone, image_size, device, epochs, store, label_names, seed
+    modality, backbone, device, epochs, store, label_names, seed
         As `graft.compare` has them.
+    seconds : float, optional
+        After which a tournament of adaptations tries no further method, if that is less than it would take by itself.
     """
     task = tasks[0]
     placed: dict[str, Any] = {"device": device, "store": store, "random_state": seed}
     longer = epochs if epochs == "auto" else SCRATCH_FACTOR * epochs
     # A network object has its weights already; the same architecture from random ones is made from its name.
-    afresh: dict[str, Any] = {"pretrained": False, "image_size": image_size, "epochs": longer}
+    afresh: dict[str, Any] = {"pretrained": False, "epochs": longer}
     if backbone is not None:
-        afresh |= {"layer": backbone.layer, "pooling": backbone.pooling}
+        afresh |= {"layer": backbone.layer, "pooling": backbone.pooling, "image_size": image_size_of(backbone)}
     if len(tasks) > 1:
         every: dict[str, Any] = {"tasks": list(tasks), "label_names": label_names, "compare": False, **placed}
         if candidate.name == TOGETHER:
@@ -279,12 +282,20 @@ def model_of(
         return _alone(candidate, task, modality, backbone, label_names, placed)
     if candidate.name in (UNADAPTED, ADAPTED):
         method = "auto" if candidate.name == ADAPTED else "source-only"
-        return DomainAdaptation(backbone, method=method, **common)
+        adaptation = DomainAdaptation(backbone, method=method, **common)
+        if seconds is not None:
+            adaptation.set_params(budget=min(seconds, adaptation.get_params()["budget"]))
+        return adaptation
     if candidate.name == TUNED:
         return FineTuning(backbone, epochs=epochs, **common)
     if backbone is None:
         return BoostedTrees(task, random_state=seed)
     return FineTuning(backbone.name, **afresh, **common)
+
+
+def image_size_of(backbone: Backbone) -> tuple[int, int] | None:
+    """Return the size of what a network of images reads: its counterpart from random weights reads the same."""
+    return backbone.preprocessing.size if isinstance(backbone.preprocessing, ImagePreprocessing) else None
 
 
 def _alone(

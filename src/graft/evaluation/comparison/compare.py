@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import numpy as np
 
 from graft._checks import integer, number
 from graft._progress import progress
-from graft.backbones import Backbone, load_backbone
+from graft.backbones import Backbone, ModuleBackbone, load_backbone
 from graft.backbones.store import features_only
 from graft.data import Domain, check_classes, label_array, modality_of, read
 from graft.errors import DataError, RequestError
-from graft.evaluation.comparison.candidates import Candidate, candidates, chosen
+from graft.evaluation.comparison.candidates import Candidate, candidates, chosen, image_size_of
 from graft.evaluation.comparison.curves import Curves
 from graft.evaluation.comparison.deals import Deal, checked_budgets, deal, default_budgets, goals, target_test
 from graft.evaluation.comparison.energy import EnergyMeter
@@ -167,6 +168,7 @@ def compare(
     sizes = default_budgets(deals, tasks) if budgets is None else checked_budgets(budgets, deals, tasks)
     ledger = Ledger(out)  # a request that is refused leaves no folder behind
     meter = EnergyMeter(None if network is None else network.device)
+    left = None if budget_seconds is None else lambda: budget_seconds - (time.monotonic() - started)
     jobs = [Job(one, size, dealt) for one in compared for size in sizes for dealt in deals]
     with progress("comparing", len(jobs), "cells") as advance:
         pool = np.unique(np.concatenate([dealt.pool for dealt in deals]))
@@ -177,7 +179,6 @@ def compare(
             modality=modality,
             tasks=tasks,
             backbone=network,
-            image_size=image_size,
             device=device,
             epochs=epochs,
             store=features_only(store),  # a head that was read would have taken no time
@@ -187,8 +188,8 @@ def compare(
             setup,
             jobs,
             ledger=ledger,
-            measure=lambda job: measure(setup, job, meter),
-            left=None if budget_seconds is None else lambda: budget_seconds - (time.monotonic() - started),
+            measure=lambda job: measure(setup, job, meter, seconds=None if left is None else max(left(), 0.0)),
+            left=left,
             advance=lambda words: advance(1, words),
         )
     results = _results(
@@ -203,9 +204,33 @@ def compare(
         outdated=len(ledger.outdated),
         budget_seconds=budget_seconds,
         test=test,
+        image_size=image_size,
         random_state=random_state,
     )
-    results = replace(results, command=command or _line(data, target, backbone, sizes, seed_list, techniques, out))
+    if not command:
+        named = isinstance(backbone, Backbone) and not isinstance(backbone, ModuleBackbone)
+        sized = image_size_of(backbone) if named and image_size is None else image_size
+        command = _line(
+            data,
+            {
+                "target": target,
+                "backbone": backbone,
+                "budgets": list(sizes),
+                "seeds": seed_list,
+                "budget_seconds": budget_seconds,
+                "techniques": techniques if techniques is None else list(techniques),
+                "task": task,
+                "groups": groups,
+                "test": test,
+                "image_size": sized,
+                "epochs": epochs,
+                "device": device,
+                "store": store,
+                "out": out,
+                "random_state": random_state,
+            },
+        )
+    results = replace(results, command=command)
     if out is not None:
         results.write(out)
     return results
@@ -272,6 +297,7 @@ def _results(
     outdated: int,
     budget_seconds: float | None,
     test: float,
+    image_size: Any,
     random_state: int,
 ) -> Results:
     """Put together what stands in ``results.json``."""
@@ -317,7 +343,7 @@ def _results(
             "outdated_cells": outdated,
             "test": test,
             "epochs": setup.epochs,
-            "image_size": setup.image_size,
+            "image_size": image_size,
             "random_state": random_state,
         },
         score={"name": metric, "title": title, "percent": percent},
@@ -368,20 +394,24 @@ def _details(curves: Curves, compared: Sequence[Candidate], verdict: Verdict) ->
     return found
 
 
-def _line(
-    data: Any, target: Any, backbone: Any, sizes: Sequence[int | None], seeds: list[int], techniques: Any, out: Any
-) -> str:
-    """Return a line of Python that repeats the comparison, as far as values can be written down."""
+def _line(data: Any, arguments: Mapping[str, Any]) -> str:
+    """Return a line of Python that repeats the comparison, as far as values can be written down.
+
+    Other objects than plain values stand there by the names of their arguments.
+    """
     is_path = isinstance(data, str | os.PathLike)
     words = [repr(str(data)) if is_path else "domain" if isinstance(data, Domain) else "X, y"]
-    if target is not None:
-        words.append(f"target={str(target)!r}" if isinstance(target, str | os.PathLike) else "target=target")
-    if backbone is not None:
-        name = backbone.name if isinstance(backbone, Backbone) else str(backbone)
-        words.append(f"backbone={name!r}")
-    words += [f"budgets={list(sizes)}", f"seeds={seeds}"]
-    if techniques is not None:
-        words.append(f"techniques={list(techniques)}")
-    if out is not None:
-        words.append(f"out={str(out)!r}")
+    usual = signature(compare).parameters
+    for name, value in arguments.items():
+        plain = isinstance(value, str | int | float | tuple | list)
+        if value is usual[name].default or (plain and value == usual[name].default):
+            continue
+        if isinstance(value, Backbone) and not isinstance(value, ModuleBackbone):
+            value = value.name
+        elif isinstance(value, os.PathLike):
+            value = str(value)
+        elif not plain:
+            words.append(f"{name}={name}")
+            continue
+        words.append(f"{name}={value!r}")
     return f"graft.compare({', '.join(words)})"

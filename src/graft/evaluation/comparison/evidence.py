@@ -60,9 +60,15 @@ def evidence(
             "p": p,
         }
 
+    def answer(labels: Any) -> Any:
+        """Return what a row says: of several labels, the names of those that it has."""
+        if task.kind != "multilabel":
+            return labels.ravel()[0] if isinstance(labels, np.ndarray) and labels.size == 1 else labels
+        return ", ".join(str(name) for name, given in zip(task.classes, labels, strict=True) if given == 1) or "none"
+
     wrong: list[dict[str, Any]] = []
     calibration: list[dict[str, Any]] = []
-    pairs = None
+    pairs, sure = None, None
     if task.kind == "regression":
         truth, guess = np.asarray(labels, np.float64), np.asarray(found.labels, np.float64)
         error = np.abs(guess.reshape(len(guess), -1) - truth.reshape(len(truth), -1)).mean(axis=1)
@@ -92,9 +98,10 @@ def evidence(
         for place in np.argsort(np.where(right, 1, -sure), kind="stable")[: min(SHOWN, int((~right).sum()))]:
             wrong.append(example(int(place), truth[place], guess[place], float(sure[place])))
     foreign: list[dict[str, Any]] = []
-    if found.ood_scores is not None and task.kind == "classification":
+    if found.ood_scores is not None:
         for place in np.argsort(-found.ood_scores, kind="stable")[:SHOWN]:
-            one = example(int(place), labels.ravel()[place], found.labels[place], float(sure[place]))
+            p = float(sure[place]) if sure is not None and sure.ndim == 1 else None
+            one = example(int(place), answer(labels[place]), answer(found.labels[place]), p)
             foreign.append({**one, "score": float(found.ood_scores[place])})
     whole = evaluation.to_dict()
     return {

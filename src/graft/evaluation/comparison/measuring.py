@@ -95,8 +95,8 @@ class Measured:
         )
 
 
-def measure(setup: Setup, job: Job, meter: EnergyMeter) -> Measured:
-    """Fit, predict the test examples, and return what was found."""
+def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None = None) -> Measured:
+    """Fit, predict the test examples, and return what was found; `seconds` are left of the budget (None: no end)."""
     candidate, deal, rows, domain = job.candidate, job.deal, job.rows, setup.domain
     adapts = candidate.name in (ADAPTED, UNADAPTED)
     model = model_of(
@@ -104,12 +104,12 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter) -> Measured:
         setup.tasks,
         modality=setup.modality,
         backbone=setup.backbone,
-        image_size=setup.image_size,
         device=setup.device,
         epochs=setup.epochs,
         store=setup.store,
         label_names=setup.label_names,
         seed=deal.seed,
+        seconds=seconds,
     )
     learnt = domain.take(rows)
     further: dict[str, Any] = {"target": setup.unlabelled_target} if adapts else {}
@@ -194,7 +194,6 @@ def _warm(candidate: Candidate, tasks: tuple[Task, ...]) -> None:
         few,
         modality="features",
         backbone=None,
-        image_size=None,
         device=None,
         epochs="auto",
         store=False,

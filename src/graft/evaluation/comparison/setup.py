@@ -48,7 +48,7 @@ class Setup:
         What is predicted: one task, or one for each label column.
     backbone : Backbone or None
         The pretrained network; None for feature vectors.
-    image_size, device, epochs, store
+    device, epochs, store
         As `graft.compare` has them.
     cost : NetworkCost
         Of the frozen network.
@@ -59,7 +59,6 @@ class Setup:
     modality: str
     tasks: tuple[Task, ...]
     backbone: Backbone | None
-    image_size: Any
     device: str | None
     epochs: Any
     store: Any
