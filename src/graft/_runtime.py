@@ -54,6 +54,24 @@ def _own_cuda() -> torch.device:
     return torch.device("cuda" if place is None else f"cuda:{int(place) % torch.cuda.device_count()}")
 
 
+def require_one_process(what: str) -> None:
+    """Refuse what measures time and decides by it where ``torchrun`` started several processes: each would by its own.
+
+    Raises
+    ------
+    RequestError
+        If there are several.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise RequestError(
+            what,
+            expected="one process",
+            found=f"{count} that torchrun started",
+            remedy="Run it alone first, and name the technique beside torchrun.",
+        )
+
+
 def generator(random_state: Any) -> np.random.Generator:
     """Return a NumPy generator from a seed: None, an int, a Generator, or scikit-learn's legacy RandomState."""
     if isinstance(random_state, np.random.RandomState):

@@ -65,6 +65,16 @@ def test_fit_learns_several_columns_together_where_no_technique_is_named(tables,
     assert told["advice"]["fits"] == "multi-task"
 
 
+@pytest.mark.parametrize(
+    "words", [["--class-weight", "balanced"], ["--technique", "multi-task", "--views", "2"]], ids=["advised", "named"]
+)
+def test_what_learning_several_columns_cannot_use_is_refused_at_once(tables, tmp_path, capsys, words):
+    columns = ["--label", "kind", "--label", "tall"]
+    code, _, err = run(capsys, "fit", tables / "several.csv", *columns, "--out", tmp_path / "run", *words)
+    assert code == 2
+    assert words[-2] in err
+
+
 def test_fit_says_that_transfer_does_not_pay(tmp_path, capsys):
     texts = ["a fine day", "a good meal", "so glad", "an awful day", "a bad meal", "so sad"] * 4
     rows = [f"{text} {place},{'good' if place % 6 < 3 else 'bad'}" for place, text in enumerate(texts)]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from graft import Domain, FineTuning, _runtime, advise
+from graft import Domain, FineTuning, _runtime, advise, compare
 from graft.backbones import FeaturePreprocessing, module_backbone
 from graft.data import Task
-from graft.errors import DataError, RequestError
+from graft.errors import DataError, RequestError, TrainingError
 from graft.evaluation.advice.advice import Advice, AdvisedCandidate
 from graft.evaluation.advice.budget import Budget
 from graft.evaluation.advice.evidence import Evidence, Shift, TaskSize, evidence
@@ -20,6 +20,7 @@ from graft.evaluation.advice.forecast import Forecast, forecasts, similarity_of
 from graft.evaluation.advice.learning_curve import EXPONENT, LearningCurve, learning_curve
 from graft.evaluation.advice.models import rightness
 from graft.evaluation.advice.question import Question
+from graft.evaluation.advice.reasons import conclusion, measured_reasons
 from graft.evaluation.advice.training_cost import TrainingCost, training_cost
 from graft.evaluation.advice.trial import FOLDS, check, value_of_checking
 from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH, TOGETHER, TUNED
@@ -343,6 +344,51 @@ def test_a_step_is_measured_in_the_precision_of_the_training(fast, monkeypatch):
 
 def test_watching_alone_may_be_more_than_there_is():
     assert TrainingCost(step=0.1, forward=1.0, epochs=1).longest(1.0, 1000, scratch=False) == 0.0
+
+
+# What is said.
+
+
+@pytest.mark.parametrize(
+    ("frozen", "raw", "undecided", "said"),
+    [
+        (0.90, 0.97, False, "is better than what the pretrained network gives."),
+        (0.90, 0.91, False, "does as well as what the pretrained network gives, and costs less."),
+        (0.90, 0.97, True, "Whether transfer pays here is open"),
+    ],
+)
+def test_a_tie_is_not_called_better(frozen, raw, undecided, said):
+    asked = question(*clouds())
+    assert said in conclusion(RAW, asked, measured(curve(frozen), curve(raw)), undecided=undecided)
+
+
+def test_two_heads_without_errors_say_nothing_of_similarity():
+    asked = question(*clouds())
+    assert "says nothing" in " ".join(measured_reasons(asked, measured(curve(1.0), curve(1.0))))
+    assert "worth more" in " ".join(measured_reasons(asked, measured(curve(1.0), curve(0.8))))
+
+
+def test_tasks_without_empty_cells_are_not_called_uneven():
+    asked = question(*clouds())
+    assert "uneven" not in conclusion(TOGETHER, asked, measured(curve(0.9), curve(0.8)))
+    assert "30 % of the cells" in conclusion(TOGETHER, asked, measured(curve(0.9), curve(0.8), missing=0.3))
+
+
+def test_several_processes_are_sent_away(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for ask in (advise, compare):
+        with pytest.raises(RequestError, match="one process"):
+            ask(*clouds())
+
+
+def test_what_could_not_be_fitted_says_why(monkeypatch):
+    def fails(*_given, **_more):
+        raise TrainingError("training", expected="a finite loss", found="nan", remedy="Lower the rate.")
+
+    with pytest.raises(TrainingError):
+        check(
+            question(*clouds()), forecast(FROZEN, 0.8, 0.1, 0), forecast(TUNED, 0.8, 0.1, 1), Budget(9), measure=fails
+        )
 
 
 # From data to advice.

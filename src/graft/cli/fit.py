@@ -156,7 +156,8 @@ def fit(
     from inspect import signature
 
     from graft._checks import one_of
-    from graft.data import check_classes, class_order, infer_task
+    from graft.data import check_classes, class_order, infer_task, label_array
+    from graft.evaluation.advice.advising import several_tasks
     from graft.persistence import check_destination
     from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, Technique
     from graft.techniques.adaptation import NETWORK_METHODS
@@ -225,6 +226,13 @@ def fit(
             found=f"--technique {technique}, which makes heads of its own",
             remedy="Leave --head out.",
         )
+    if technique == MULTI_TASK and (views is not None or task != "auto"):
+        raise RequestError(
+            "--task" if views is None else "--views",
+            expected="a technique of one task beside it",
+            found=f"--technique {technique}",
+            remedy="Leave it out; --kind COLUMN=KIND says what a column is." if views is None else "Leave it out.",
+        )
     check_destination(out)
     checkpoints = f"{out.rstrip('/')}.checkpoints"
     modality, domain = read_data(data, image=image, text=text, labels=label, group=group)
@@ -263,6 +271,8 @@ def fit(
                 )
     advice, network = None, None
     if asked and (technique := implied(modality, learning.labels, head=head, views=views, task=task)) == "auto":
+        if several_tasks(label_array(learning.labels)):  # before the advice, not after it
+            refuse_training([name for name in own if name not in signature(MultiTask).parameters], MULTI_TASK)
         network = network_for(modality, data, backbone, image_size=image_size)
         advice = advice_for(
             learning,
@@ -305,7 +315,7 @@ def fit(
             return
         every: dict[str, Any] = {"validation": tasks.validation_}
         if splits["test"] is not None:
-            every["test"] = tasks.evaluate(splits["test"].inputs, splits["test"].labels)
+            every["test"] = tasks.evaluate(splits["test"].inputs, splits["test"].labels, groups=splits["test"].groups)
         run = tasks.save(out)
         if json:
             print_json({**told(tasks, str(run), every), "advice": None if advice is None else advice.to_dict()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graft.evaluation.results import Results
 from graft.reports import charts, contents
@@ -24,9 +24,6 @@ from graft.reports.wording import (
     seconds,
     span,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _QUESTIONS = {
     "transfer": "Pretrained, or from scratch?",
@@ -196,11 +193,10 @@ def _equal_labels(equal: Mapping[str, Any] | None) -> tuple[Any, Any]:
     if equal is None:
         return UNKNOWN, UNKNOWN
     mark = {"at least": "> ", "at most": "≤ "}.get(equal.get("bound") or "", "")
-    sign = {"at least": "> ", "at most": "≤ "}.get(equal.get("bound") or "", "")
     interval = factor_span(equal["low"], equal["high"])
     return (
         [mark, number(f"{equal['equals']:,.0f}", equal["equals"])],
-        [sign, number(factor(equal["factor"]), equal["factor"]), element("small", interval) if interval else None],
+        [mark, number(factor(equal["factor"]), equal["factor"]), element("small", interval) if interval else None],
     )
 
 

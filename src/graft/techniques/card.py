@@ -50,9 +50,8 @@ def model_card(config: Mapping[str, Any]) -> str:
     else:
         how = "Cross-validated" if config.get("training") is None else "Measured"
         which = "training examples" if config.get("training") is None else "held-out examples, which also chose it"
-        if config.get("training") is not None and config.get("adaptation") is not None:
-            which = "held-out examples of the source"
-        which = "source examples (the target's labels are not known)" if adaptation is not None else which
+        if adaptation is not None:
+            which = "examples of the source" if config.get("training") is None else "held-out examples of the source"
         body += [f"{how} on {validation['examples']} {which}, with 95 % intervals:", ""]
         body += ["| metric | value | interval |", "|---|---|---|"]
         for name, estimate in validation["metrics"].items():

@@ -91,7 +91,7 @@ def load(folder: str | os.PathLike[str], *, backbone: Backbone | None = None, cl
     except (KeyError, TypeError) as error:
         raise RunError(
             str(run.folder),
-            expected=f"a run of {' or '.join(TECHNIQUES)}",
+            expected=f"a run of {' or '.join((*TECHNIQUES, MultiTask.technique))}",
             found=f"no {error}",
             remedy="Install the version of Graft that wrote the run.",
         ) from error

@@ -120,10 +120,6 @@ class Material:
         kept = self.found.kept if features is self.found.features else KeptHeads()
         return self._fit(self._unfitted(name, seed), features[chosen], chosen, kept)
 
-    def head_of(self, features: Any, chosen: np.ndarray, seed: int | None) -> Any:
-        """Return the best head for features (of the chosen examples alone) and the labels of these."""
-        return self._fit(self._unfitted("auto", seed), features, chosen, self.found.kept)
-
     def _fit(self, head: Any, features: Any, chosen: np.ndarray, kept: KeptHeads) -> Any:
         found = self.found
         weight = None if found.sample_weight is None else found.sample_weight[chosen]

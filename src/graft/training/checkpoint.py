@@ -46,16 +46,11 @@ class Checkpoints:
     def latest(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """Return the state and the tensors of the last checkpoint that is whole; None if there is none.
 
-        Without ``resume``, what is there is removed.
-
         Raises
         ------
         RunError
             If it belongs to a training on other data, of another network, or with other options.
         """
-        if not self.resume:
-            self.clear()
-            return None
         for path in reversed(self._all()):
             try:
                 run = read_run(path)

@@ -62,7 +62,8 @@ class Advice:
         ``"accuracy"``, ``"r2"``, or ``"score"`` for tasks of different kinds.
     transfer_pays : bool or None
         Whether what the network knows is worth more than the input itself: False where a head on the raw input, or the
-        network from random weights, is advised. None where there is no network.
+        network from random weights, is advised. None where there is no network, or where a technique that is expected
+        to be better with it was not checked.
     reasons : tuple of str
         Sentences, each with the numbers that it rests on.
     evidence : Evidence

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from graft import _runtime
 from graft._checks import integer, number
 from graft.backbones import FeatureBackbone, embed, load_backbone
 from graft.data import Domain, Task, label_array, missing, modality_of
-from graft.errors import DataError, RequestError, UnreadableInputsError
+from graft.errors import DataError, GraftError, RequestError, UnreadableInputsError
 from graft.evaluation.advice.advice import Advice, AdvisedCandidate
 from graft.evaluation.advice.budget import Budget
 from graft.evaluation.advice.evidence import evidence
@@ -117,6 +118,7 @@ def advise(
     >>> advice.technique, advice.transfer_pays
     ('feature-extraction', True)
     """
+    _runtime.require_one_process("advise")
     if budget is not None:
         number("budget", budget, low=0)
     if epochs != "auto":
@@ -191,13 +193,15 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
         for name in order:
             if name not in (order[0], second):
                 not_checked[name] = "because it is less likely to be the best"
-    reasons.append(conclusion(technique, question, found))
+    # A technique with the network may be better than what is advised without it, and nobody has looked.
+    undecided = technique == RAW and trial is None and order[0] not in (RAW, SCRATCH)
+    reasons.append(conclusion(technique, question, found, undecided=undecided))
     order = [technique, *(name for name in order if name != technique)]
     return Advice(
         technique=technique,
         backbone=None if question.backbone is None else question.backbone.name,
         metric=_metric(question),
-        transfer_pays=None if question.backbone is None else technique not in (RAW, SCRATCH),
+        transfer_pays=None if question.backbone is None or undecided else technique not in (RAW, SCRATCH),
         reasons=tuple(reasons),
         evidence=found,
         candidates=tuple(_candidate(name, expected[name], trial, cost, question) for name in order),
@@ -258,7 +262,7 @@ def _checked(
     if TOGETHER not in (first.technique, second.technique) and not worth_checking(first, second, question.examples):
         gain = value_of_checking(first, second, question.examples)
         return None, None, f"since trying both on {question.examples} examples is expected to add {gain:.4f} only"
-    trained = [one.technique for one in (first, second) if one.technique in _TRAININGS]
+    trained = [one for one in (first, second) if one.technique in _TRAININGS]
     if budget.left <= 0:
         return None, None, _spent(budget)
     cost, share, epochs = None, 1.0, None
@@ -268,10 +272,10 @@ def _checked(
             question.backbone, question.inputs, question.epochs, views=question.views, clock=budget.clock
         )
         labels = question.examples * (FOLDS - 1) // FOLDS
-        needed = sum(cost.fit(labels, scratch=name == SCRATCH) for name in trained)
+        needed = sum(one.trainings * cost.fit(labels, scratch=one.technique == SCRATCH) for one in trained)
         if needed > budget.left:
-            share = sum(cost.longest(budget.left / len(trained), labels, scratch=name == SCRATCH) for name in trained)
-            share /= len(trained)
+            each = budget.left / sum(one.trainings for one in trained)
+            share = sum(cost.longest(each, labels, scratch=one.technique == SCRATCH) for one in trained) / len(trained)
             if share < LEAST_SHARE:
                 more = math.ceil((budget.spent + needed) / 10) * 10
                 return (
@@ -281,7 +285,10 @@ def _checked(
                     f"check about {needed:.0f} s, more than is left of the budget; --budget {more} is enough",
                 )
             epochs = cost.steps(labels, scratch=False) * BATCH / max(labels, BATCH)
-    trial = check(question, first, second, budget, share=min(share, 1.0), epochs=epochs)
+    try:
+        trial = check(question, first, second, budget, share=min(share, 1.0), epochs=epochs)
+    except GraftError as error:
+        return None, cost, f"since a technique cannot be fitted to four fifths of the examples ({error})"
     return trial, cost, "since the examples cannot be divided so that each class is learnt from"
 
 
@@ -294,7 +301,7 @@ def _candidate(
 ) -> AdvisedCandidate:
     checked, seconds = None, None
     if cost is not None and name in _TRAININGS:
-        seconds = cost.fit(question.examples, scratch=name == SCRATCH)
+        seconds = forecast.trainings * cost.fit(question.examples, scratch=name == SCRATCH)
     if trial is not None and name in trial.scores:
         checked = trial.scores[name]
         if name not in _TRAININGS:
@@ -346,7 +353,7 @@ def _question(
         if values is not None:
             require_one_each(subject, values, inputs.shape[0])
     tasks: tuple[Task, ...]
-    if labels.ndim == 2 and task == "auto" and not _zeros_and_ones(labels):
+    if task == "auto" and several_tasks(labels):
         if target is not None:
             raise RequestError(
                 "target",
@@ -394,6 +401,11 @@ def _objects(X: Any) -> np.ndarray:
     table = np.empty(len(X), dtype=object)
     table[:] = list(X)
     return table
+
+
+def several_tasks(labels: np.ndarray) -> bool:
+    """Return whether columns of labels are a task each; those of zeros and ones only are one multi-label task."""
+    return labels.ndim == 2 and labels.shape[1] > 1 and not _zeros_and_ones(labels)
 
 
 def _zeros_and_ones(labels: np.ndarray) -> bool:

@@ -139,13 +139,13 @@ def _together(question: Question, learnt: np.ndarray, asked: np.ndarray) -> np.n
     return np.stack(columns, axis=1)
 
 
-def multi_task(question: Question, *, compare: bool = False) -> MultiTask:
+def multi_task(question: Question) -> MultiTask:
     """Return the unfitted model of all tasks at once, on the features."""
     return MultiTask(
         None,
         tasks={task.name: task.kind for task in question.tasks},
         label_names=[task.name for task in question.tasks],
-        compare=compare,
+        compare=False,
         store=False,
         random_state=question.seed,
     )

@@ -91,12 +91,3 @@ class Question:
     def known(self, place: int) -> np.ndarray:
         """Return the rows that have a label of one of several tasks."""
         return np.flatnonzero(~missing(self.column(place)))
-
-    def take(self, rows: np.ndarray) -> tuple[Any, Any, np.ndarray, np.ndarray | None]:
-        """Return inputs, features, labels and groups of some rows."""
-        return (
-            self.inputs[rows],
-            self.features[rows],
-            self.labels[rows],
-            None if self.groups is None else self.groups[rows],
-        )

@@ -14,6 +14,8 @@ from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH
 # Examples of a class beyond which classes are called uneven.
 _UNEVEN = 3.0
 _SIMILAR = 0.15
+# Scores from which on two heads differ by an example or two.
+_PERFECT = 0.99
 _INPUT = {"image": "pixels", "text": "word counts", "features": "vectors"}
 
 
@@ -64,8 +66,10 @@ def _similarity(question: Question, evidence: Evidence) -> list[str]:
         what, ratio = _INPUT[question.modality], math.exp(abs(similarity_of(frozen, raw)))
         alike = similarity_of(frozen, raw)
         verdict = (
-            f"the network's features are worth more ({ratio:.1f} times fewer errors), so the task is similar to what "
-            "it was trained for"
+            "both hardly err, which says nothing of how similar the task is to what the network was trained for"
+            if min(frozen.score.value, raw.score.value) >= _PERFECT
+            else f"the network's features are worth more ({ratio:.1f} times fewer errors), so the task is similar to "
+            "what it was trained for"
             if alike > _SIMILAR
             else f"the network's features are worth less ({ratio:.1f} times the errors), so the task is far from what "
             "it was trained for"
@@ -128,15 +132,23 @@ def check_reason(trial: Trial) -> str:
     )
 
 
-def conclusion(technique: str, question: Question, evidence: Evidence) -> str:
-    """Return the advice in the terms of the field."""
+def conclusion(technique: str, question: Question, evidence: Evidence, *, undecided: bool = False) -> str:
+    """Return the advice in the terms of the field; `undecided`: a transfer that may be better was not checked."""
     n = evidence.examples
     alike = [similarity_of(*pair) for pair in zip(evidence.frozen, evidence.raw, strict=True)]
     similar = sum(alike) / len(alike)
-    if technique == RAW:
+    if technique == RAW and undecided:
         return (
-            f"Transfer does not pay here: a simple head on the {_INPUT[question.modality]} is better than what the "
-            "pretrained network gives."
+            "Whether transfer pays here is open until that is checked; until then: a simple head on the "
+            f"{_INPUT[question.modality]}."
+        )
+    if technique == RAW:
+        known = [pair for pair in zip(evidence.frozen, evidence.raw, strict=True) if None not in pair]
+        ahead = sum(raw.score.value - frozen.score.high for frozen, raw in known if frozen and raw) > 0
+        compared = "is better than" if ahead else "does as well as"
+        return (
+            f"Transfer does not pay here: a simple head on the {_INPUT[question.modality]} {compared} what the "
+            f"pretrained network gives{'' if ahead else ', and costs less'}."
         )
     if technique == SCRATCH:
         return (
@@ -149,6 +161,8 @@ def conclusion(technique: str, question: Question, evidence: Evidence) -> str:
     if technique == ADAPTED:
         return "The model has to work on another distribution: domain adaptation."
     if technique == TOGETHER:
+        if not evidence.missing:
+            return "Several tasks of the same examples: multi-task."
         return f"Related tasks with uneven labels ({100 * evidence.missing:.0f} % of the cells are empty): multi-task."
     assert technique == FROZEN
     if question.backbone is None:

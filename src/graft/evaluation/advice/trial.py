@@ -103,7 +103,6 @@ def check(
     *,
     share: float = 1.0,
     epochs: Any = None,
-    trained: bool = False,
     measure: Rightness = rightness,
 ) -> Trial | None:
     """Try two techniques on fifths of the examples until it is clear which is better, or the next does not fit.
@@ -118,15 +117,18 @@ def check(
         That is kept.
     share, epochs
         The part of the epochs that is trained, and how many they are.
-    trained : bool
-        Whether the second is a training that may be cut short (`share` < 1), and the first is not.
     measure : callable
         As `rightness`.
 
     Returns
     -------
     Trial or None
-        None where the examples cannot be divided, or a technique cannot be fitted to a part of them.
+        None where the examples cannot be divided.
+
+    Raises
+    ------
+    GraftError
+        If a technique cannot be fitted to four fifths of the examples.
     """
     fold = _folds(question)
     if fold is None:
@@ -146,7 +148,9 @@ def check(
                 started = budget.clock()
                 tables[name].append(measure(name, question, learnt, asked, share=share, epochs=epochs))
                 seconds[name] += budget.clock() - started
-        except GraftError:  # what cannot be fitted to four fifths of so few examples cannot be checked
+        except GraftError:
+            if trial is None:
+                raise
             return trial
         rows.append(asked)
         longest = max(longest, budget.clock() - began)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graft import _runtime
 from graft._checks import integer, number
 from graft._progress import progress
 from graft.backbones import Backbone, ModuleBackbone, load_backbone
@@ -128,6 +129,7 @@ def compare(
     [('raw-input', 5, 15, 'done'), ('raw-input', 5, 15, 'done')]
     """
     started = time.monotonic()
+    _runtime.require_one_process("compare")
     if budget_seconds is not None:
         number("budget_seconds", budget_seconds, low=0)
     number("test", test, low=0.01, high=0.9)

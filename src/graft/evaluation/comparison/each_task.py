@@ -37,6 +37,16 @@ class EachTask:
     def __init__(self, tasks: Sequence[Task], make: Callable[[Task], Any]) -> None:
         self._tasks, self._make = tuple(tasks), make
 
+    @property
+    def store(self) -> Any:
+        """Where the models keep features; what is set holds for all of them."""
+        return next(iter(self.models_.values())).store
+
+    @store.setter
+    def store(self, store: Any) -> None:
+        for model in self.models_.values():
+            model.store = store
+
     def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Fit to inputs X (n,) and a label table y (n, tasks)."""
         table = label_array(y)

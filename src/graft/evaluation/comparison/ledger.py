@@ -65,7 +65,6 @@ class Ledger:
             return
         plain = {"measured_by": measured_by(), **measured.to_dict()}
         write_whole(self._cells / f"{key}.json", json.dumps(plain, ensure_ascii=False))
-        self.end(key)
 
     def begin(self, key: str) -> int:
         """Note that a cell is begun; returns how often the process has ended within it before."""
