@@ -96,7 +96,9 @@ def test_transfer_that_pays_is_found(found):
     labels, time, memory = found.verdict.figures
     assert [one["name"] for one in found.verdict.figures] == ["labels", "time", "memory"]
     assert labels["value"] > 1
-    assert labels["text"] in found.verdict.text
+    assert labels["sentence"] in found.verdict.text
+    assert labels["text"].removesuffix(".") in labels["sentence"]
+    assert all("95 %: " in one["sentence"] for one in found.verdict.figures)
     assert time["value"] > 0
     assert memory["text"]
 

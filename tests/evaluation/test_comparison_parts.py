@@ -561,6 +561,7 @@ def test_the_verdict_counts_labels_against_the_best_and_time_against_the_network
     assert "With 10 labelled examples, the probe scores what pixels scores with" in labels["text"]
     assert time_["value"] == pytest.approx(50)
     assert "50 times less time" in time_["text"]
+    assert time_["sentence"].endswith("50 times less time (no interval: one split, or all alike).")
     assert memory["value"] == pytest.approx(10)
     assert "20.0 points (95 %: " in verdict.text
     assert verdict.text.startswith("Transfer pays here")
@@ -573,6 +574,8 @@ def test_the_verdict_says_what_does_not_pay_and_what_cannot_be_told():
     assert verdict.text.startswith("Transfer does not pay here: the probe is on average over 2 numbers of labels 17.5")
     assert "below pixels" in verdict.text
     assert verdict.figures[0]["bound"] == "at most"
+    single = made_up(worse, name="feature-extraction", seeds=(0,)) + made_up(better, name="raw-input", seeds=(0,))
+    assert "(no interval: one split, or all alike)" in said(single).text
     alike = said(made_up(worse, name="feature-extraction") + made_up(worse, name="raw-input"))
     assert alike.outcome == "inconclusive"
     assert alike.text.startswith("Whether transfer pays here cannot be told")

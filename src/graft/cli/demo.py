@@ -11,7 +11,8 @@ from graft.cli.app import main
 PER_SPECIES = 20
 
 # What is compared: every technique and the same network from scratch, each on data that it is for. The pictures are
-# small and the trainings short, so that all of it fits into a minute; a time budget keeps it there on slow machines.
+# small and the trainings short, so that all of it takes little more than a minute; on slow machines the time budget of
+# each comparison leaves out what is dear.
 _COMPARED = {
     "photos": (
         "{photos} --technique raw-input --technique from-scratch --technique feature-extraction "

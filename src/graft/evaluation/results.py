@@ -26,6 +26,7 @@ JSON_FILE, CSV_FILE = "results.json", "results.csv"
 
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 STATUSES = (DONE, LEFT_OUT, FAILED)
+NO_INTERVAL = "no interval: one split, or all alike"
 OUTCOMES = ("pays", "does not pay", "mixed", "inconclusive", "not measured")
 SECONDS = ("data", "features", "training", "total")
 
@@ -127,7 +128,8 @@ class Verdict:
         One paragraph.
     figures : tuple of dict
         Three, or none where no question was answered: ``name`` (``"time"``, ``"labels"``, ``"memory"``), ``title``,
-        ``text``, ``value``, ``low``, ``high``; the values are None where they cannot be told.
+        ``text``, ``sentence`` (with the interval), ``value``, ``low``, ``high``; the values are None where they cannot
+        be told.
     findings : tuple of dict
         One for each question asked, with every figure that the paragraph rests on.
     """

@@ -191,10 +191,12 @@ def _machine(results: Results) -> list[tuple[str, Any]]:
 
 
 def _reading(results: Results) -> list[str]:
+    many = len({cell.seed for cell in results.cells if cell.done}) > 1
     said = [
         "All techniques learn from the same examples and are tested on the same ones; the examples drawn for few "
         "labels are among those drawn for more.",
-        "Intervals are 95 % intervals over resampled test examples and seeds; differences are resampled as pairs. "
+        f"Intervals are 95 % intervals over resampled test examples{' and seeds' if many else ''}; differences are "
+        "resampled as pairs. "
         "Where one side has several techniques, the one with the best mean score stands for it, and the intervals hold "
         "that choice.",
         "Features of a frozen network are charged as if they had been computed for each model, though they are kept; "

@@ -65,7 +65,7 @@ _SHAPE: dict[str, Shape] = {
             "peak_memory_mib?": NUMBER,
         }
     ],
-    "figures": [{"name": TEXT, "text?": TEXT, "value": MAYBE, "low": MAYBE, "high": MAYBE}],
+    "figures": [{"name": TEXT, "text?": TEXT, "sentence?": TEXT, "value": MAYBE, "low": MAYBE, "high": MAYBE}],
     "findings": [
         {
             "question": TEXT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graft.evaluation.results import Results
+from graft.evaluation.results import NO_INTERVAL, Results
 from graft.reports import contents
 from graft.reports.soundness import check_sound
 from graft.reports.verdict import headline, paragraph, title_of
@@ -109,9 +109,11 @@ def _figures(console: Console, results: Results) -> None:
     rows = []
     for figure in results.verdict.figures:
         shown, words, interval = figure_words(figure)
+        if not interval and figure["value"] is not None:
+            interval = NO_INTERVAL
         rows.append([f"{shown} {words}", interval, figure.get("text", "")])
     if rows:
-        _table(console, None, ["", "95 % interval", ""], rows, words=(0, 2))
+        _table(console, None, ["", "95 % interval", ""], rows, words=(0, 1, 2))
 
 
 def _scores(console: Console, results: Results) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graft.evaluation.results import Results
+from graft.evaluation.results import NO_INTERVAL, Results
 from graft.reports.markup import Markup, element, number
 from graft.reports.wording import UNKNOWN, counted, figure_words, moment
 
@@ -37,7 +37,8 @@ def paragraph(results: Results) -> str:
     """Return the verdict without the sentences of its figures, which stand right below it."""
     text = results.verdict.text
     for figure in results.verdict.figures:
-        text = text.replace(figure.get("text") or "\0", "")
+        for said in (figure.get("sentence"), figure.get("text")):
+            text = text.replace(said or "\0", "")
     return " ".join(text.split())
 
 
@@ -75,10 +76,12 @@ def verdict(results: Results) -> Markup:
 
 def _tile(figure: Mapping[str, Any]) -> Markup:
     shown, words, interval = figure_words(figure)
+    if figure["value"] is not None:
+        interval = f"95 % interval {interval}" if interval else NO_INTERVAL
     return element(
         "li",
         element("strong", number(shown, figure["value"])),
         element("b", words),
         element("p", figure.get("text", "")),
-        element("p", f"95 % interval {interval}", class_="small quiet") if interval else None,
+        element("p", interval, class_="small quiet") if interval else None,
     )

@@ -165,7 +165,7 @@ class MultiTask(TaskTechnique):
         strict: bool = False,
         device: str | None = None,
         store: Any = True,
-        random_state: int | None = None,
+        random_state: int | None = 0,
     ) -> None:
         self.backbone = backbone
         self.tasks = tasks

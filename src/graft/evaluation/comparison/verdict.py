@@ -9,7 +9,7 @@ from typing import Any
 from graft.evaluation.comparison.candidates import SCRATCH, Candidate
 from graft.evaluation.comparison.curves import Curves
 from graft.evaluation.comparison.findings import best_of, find, is_ahead, is_behind
-from graft.evaluation.results import Verdict, factor_text
+from graft.evaluation.results import NO_INTERVAL, Verdict, factor_text
 
 # question: the side whose worth is asked for, the other side, what it is called in a sentence.
 QUESTIONS = {
@@ -103,7 +103,7 @@ def judge(curves: Curves, candidates: Sequence[Candidate], wording: Wording, of_
         costs = find(curves, "transfer", [first["with"]], [SCRATCH]) or first
     figures = (_labels_figure(first, wording), *(_cost_figure(costs, name, wording) for name in ("time", "memory")))
     sentences = [first["text"]]
-    sentences += [figure["text"] for figure in figures if figure["value"] is not None]
+    sentences += [figure["sentence"] for figure in figures if figure["value"] is not None]
     sentences += [one["text"] for one in findings[1:]]
     return Verdict(first["outcome"], " ".join(sentences), figures, tuple(findings))
 
@@ -211,11 +211,24 @@ def _cost_figure(found: Mapping[str, Any], name: str, wording: Wording) -> dict[
     return _figure(name, title, text, one)
 
 
+def _interval_words(name: str, one: Mapping[str, Any]) -> str:
+    """Return the interval of a factor: how many times as many labels, how many times less time, or more."""
+    low, high = one["low"], one["high"]
+    if name != "labels" and one["factor"] < 1:
+        low, high = (None if not one else 1 / one for one in (high, low))
+    if low is None and high is None:
+        return NO_INTERVAL
+    if low is None or high is None:
+        return f"95 %: {'at most' if low is None else 'at least'} {factor_text(low or high or 0.0)} times"
+    return f"95 %: {factor_text(low)} to {factor_text(high)} times"
+
+
 def _figure(name: str, title: str, text: str, one: Mapping[str, Any] | None) -> dict[str, Any]:
     values = dict.fromkeys(("value", "low", "high"))
     if one is not None:
         values = {"value": one["factor"], "low": one["low"], "high": one["high"]}
-    return {"name": name, "title": title, "text": text, **values, "bound": None}
+    sentence = text if one is None else f"{text.removesuffix('.')} ({_interval_words(name, one)})."
+    return {"name": name, "title": title, "text": text, "sentence": sentence, **values, "bound": None}
 
 
 def _seconds(value: float) -> str:
