@@ -312,7 +312,10 @@ def test_the_cost_of_a_training_is_that_of_its_steps():
     assert cost.steps(320, scratch=False) == 80
     assert cost.steps(320, scratch=True) == 320
     assert cost.fit(320, scratch=False) == pytest.approx(0.5 * (64 + 80))
-    assert cost.longest(36, 320, scratch=False) == pytest.approx(0.5)
+    assert cost.longest(36, [(320, False)]) == pytest.approx(0.5)
+    three = [(320, False), (320, True), (64, False)]
+    half = sum(cost.fit(n, scratch=scratch) for n, scratch in three) / 2
+    assert cost.longest(half, three) == pytest.approx(0.5)
     auto = TrainingCost(step=1.0, forward=0.0, epochs="auto")
     assert auto.steps(320, scratch=True) == 4 * auto.steps(320, scratch=False) == 4 * 180
 
@@ -343,7 +346,7 @@ def test_a_step_is_measured_in_the_precision_of_the_training(fast, monkeypatch):
 
 
 def test_watching_alone_may_be_more_than_there_is():
-    assert TrainingCost(step=0.1, forward=1.0, epochs=1).longest(1.0, 1000, scratch=False) == 0.0
+    assert TrainingCost(step=0.1, forward=1.0, epochs=1).longest(1.0, [(1000, False)]) == 0.0
 
 
 # What is said.

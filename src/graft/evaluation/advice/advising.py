@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def advise(
 def advise_within(question: Question, budget: Budget, *, test_features: Any = None) -> Advice:
     """Return the advice for a question whose features are known, within what is left of a budget."""
     found = evidence(question, budget, test_features=test_features)
-    reasons = measured_reasons(question, found)
+    reasons, labels = measured_reasons(question, found), [size.labels for size in found.sizes]
     expected = forecasts(found, question.techniques, seed=question.seed)
     not_checked: dict[str, str] = {}
     trial, contest, cost = None, None, None
@@ -181,7 +182,7 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
         second = max(value, key=lambda name: value[name], default=None)
         reasons.append(forecast_reason(expected[technique], None if second is None else expected[second]))
         if second is not None:
-            trial, cost, why = _checked(question, ahead, expected[second], budget)
+            trial, cost, why = _checked(question, ahead, expected[second], budget, labels)
             if trial is None:
                 reasons.append(f"Not checked, {why}.")
                 not_checked |= dict.fromkeys((technique, second), why)
@@ -204,7 +205,7 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
         transfer_pays=None if question.backbone is None or undecided else technique not in (RAW, SCRATCH),
         reasons=tuple(reasons),
         evidence=found,
-        candidates=tuple(_candidate(name, expected[name], trial, cost, question) for name in order),
+        candidates=tuple(_candidate(name, expected[name], trial, cost, labels) for name in order),
         trial=trial,
         tournament=contest,
         not_checked=not_checked,
@@ -255,9 +256,9 @@ def _unchecked(expected: dict[str, Forecast], order: list[str]) -> tuple[str, li
 
 
 def _checked(
-    question: Question, first: Forecast, second: Forecast, budget: Budget
+    question: Question, first: Forecast, second: Forecast, budget: Budget, labels: Sequence[int]
 ) -> tuple[Trial | None, TrainingCost | None, str]:
-    """Check two techniques if that may change the advice and fits; else return why not."""
+    """Check two techniques if that may change the advice and fits; else return why not. `labels`: of each task."""
     # Learning tasks together is the one thing here that cross-validation has not seen yet and that costs little.
     if TOGETHER not in (first.technique, second.technique) and not worth_checking(first, second, question.examples):
         gain = value_of_checking(first, second, question.examples)
@@ -271,11 +272,12 @@ def _checked(
         cost = training_cost(
             question.backbone, question.inputs, question.epochs, views=question.views, clock=budget.clock
         )
-        labels = question.examples * (FOLDS - 1) // FOLDS
-        needed = sum(one.trainings * cost.fit(labels, scratch=one.technique == SCRATCH) for one in trained)
+        # A network for each task, from four fifths of its labels.
+        counts = [count * (FOLDS - 1) // FOLDS for count in labels]
+        trainings = [(count, one.technique == SCRATCH) for one in trained for count in counts]
+        needed = sum(cost.fit(count, scratch=scratch) for count, scratch in trainings)
         if needed > budget.left:
-            each = budget.left / sum(one.trainings for one in trained)
-            share = sum(cost.longest(each, labels, scratch=one.technique == SCRATCH) for one in trained) / len(trained)
+            share = cost.longest(budget.left, trainings)
             if share < LEAST_SHARE:
                 more = math.ceil((budget.spent + needed) / 10) * 10
                 return (
@@ -284,7 +286,8 @@ def _checked(
                     f"since a step of {min(BATCH, question.examples)} examples takes {cost.step:.2g} s here and the "
                     f"check about {needed:.0f} s, more than is left of the budget; --budget {more} is enough",
                 )
-            epochs = cost.steps(labels, scratch=False) * BATCH / max(labels, BATCH)
+            longest = max(counts)
+            epochs = cost.steps(longest, scratch=False) * BATCH / max(longest, BATCH)
     try:
         trial = check(question, first, second, budget, share=min(share, 1.0), epochs=epochs)
     except GraftError as error:
@@ -297,11 +300,11 @@ def _spent(budget: Budget) -> str:
 
 
 def _candidate(
-    name: str, forecast: Forecast, trial: Trial | None, cost: TrainingCost | None, question: Question
+    name: str, forecast: Forecast, trial: Trial | None, cost: TrainingCost | None, labels: Sequence[int]
 ) -> AdvisedCandidate:
     checked, seconds = None, None
     if cost is not None and name in _TRAININGS:
-        seconds = forecast.trainings * cost.fit(question.examples, scratch=name == SCRATCH)
+        seconds = sum(cost.fit(count, scratch=name == SCRATCH) for count in labels)
     if trial is not None and name in trial.scores:
         checked = trial.scores[name]
         if name not in _TRAININGS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,19 +32,22 @@ class TrainingCost:
     Parameters
     ----------
     step : float
-        Of one step of 32 examples (fewer, where there are fewer).
+        Of one step.
     forward : float
-        Of computing the features of as many.
+        Of computing the features of as many examples.
     epochs : float or "auto"
         As in `FineTuning`.
     tries_mirroring : bool
         Whether a short training finds out first whether pictures may be mirrored.
+    batch : int
+        The examples of the step that was measured, at most 32.
     """
 
     step: float
     forward: float
     epochs: Any
     tries_mirroring: bool = False
+    batch: int = BATCH
 
     def steps(self, examples: int, *, scratch: bool) -> int:
         """Return how many steps a training on so many examples takes."""
@@ -78,14 +81,18 @@ class TrainingCost:
         first, again = (self.steps(count, scratch=scratch) for count in (examples - held, examples))
         if self.tries_mirroring:
             first += trial_steps(first, pretrained=not scratch)
-        evaluations = _EVALUATIONS * held / BATCH
-        return share * (first + again) * self.step + evaluations * self.forward
+        evaluations = _EVALUATIONS * held / self.batch
+        # A step of fewer examples takes less.
+        step = self.step * min(1.0, examples / self.batch)
+        return share * (first + again) * step + evaluations * self.forward
 
-    def longest(self, seconds: float, examples: int, *, scratch: bool) -> float:
-        """Return the part of the steps for which so many seconds are enough; 0 where not even watching fits."""
-        fixed = self.fit(examples, scratch=scratch, share=0.0)
-        whole = self.fit(examples, scratch=scratch) - fixed
-        return max(0.0, (seconds - fixed) / whole)
+    def longest(self, seconds: float, trainings: Sequence[tuple[int, bool]]) -> float:
+        """Return the part of the steps of all trainings for which so many seconds are enough.
+
+        0 where not even watching fits; a training is its number of examples, and whether it is one from scratch.
+        """
+        fixed, whole = (sum(self.fit(n, scratch=afresh, share=part) for n, afresh in trainings) for part in (0.0, 1.0))
+        return max(0.0, (seconds - fixed) / (whole - fixed))
 
     def to_dict(self) -> dict[str, float]:
         """Return the seconds."""
@@ -144,4 +151,4 @@ def training_cost(
         started = synchronized()
         features(0)
         forward = synchronized() - started
-    return TrainingCost(min(taken[1:]), forward, epochs, tries_mirroring=varied and views != 1)
+    return TrainingCost(min(taken[1:]), forward, epochs, varied and views != 1, batch=len(rows))
