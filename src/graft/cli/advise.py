@@ -122,12 +122,10 @@ def advice_for(
 
 def show(advice: Advice) -> None:
     """Print the advice, its reasons, and what is known of every technique."""
-    from textwrap import fill
 
     print("\n".join(advice.lines()))
     print_table(COLUMNS, advice.rows(), title="Techniques, on examples that they have not learnt from")
-    for name, why in advice.not_checked.items():
-        print(fill(f"Not tried: {name}, {why}.", 80, subsequent_indent="  ", break_on_hyphens=False))
+    print("".join(f"{line}\n" for line in advice.not_tried()), end="")
     limit = "" if advice.budget is None else f" of {advice.budget:g}"
     print(f"Spent: {advice.seconds:.1f}{limit} seconds.")
 

@@ -33,7 +33,10 @@ def rank(
     ] = None,
     head: Annotated[str, typer.Option(metavar="NAME", help="The head of the probe.")] = "auto",
     shortlist: Annotated[int, typer.Option(metavar="N", min=1, help="How many are probed.")] = 3,
-    folds: Annotated[int, typer.Option(metavar="N", min=2, help="Of the cross-validation of the probe.")] = 5,
+    folds: Annotated[
+        int,
+        typer.Option(metavar="N", min=2, help="Of the probe, whose head is chosen anew in each."),
+    ] = 5,
     text: Text = None,
     image: Image = None,
     label: Label = None,

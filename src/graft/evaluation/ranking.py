@@ -64,7 +64,9 @@ def rank_backbones(
     Every candidate embeds the inputs once (features go to the feature store). Five estimates that fit no head
     (`graft.evaluation.h_score`, `logme`, `nleep`, `gbc` and `knn_accuracy`) rank all of them; the candidates with the
     best mean rank make the shortlist; and of those the probe decides: the head that `FeatureExtraction` would fit,
-    cross-validated on the same folds for all. How far estimates and probe disagree is part of the result.
+    cross-validated on the same folds for all. How far estimates and probe disagree is part of the result. The head is
+    chosen anew without each fold, so that the score is a little below the one that `FeatureExtraction` tells of the
+    head that it chose by the same examples.
 
     Numbers (regression) and multi-label tables have the estimates LogME and kNN (R²), the mean over the columns.
 

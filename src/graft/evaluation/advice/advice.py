@@ -158,6 +158,17 @@ class Advice:
             for one in self.candidates
         ]
 
+    def not_tried(self) -> list[str]:
+        """Return what was not tried, and why, as lines of at most 80 columns; what was told is not repeated."""
+        shared: dict[str, list[str]] = {}
+        for name, why in self.not_checked.items():
+            shared.setdefault(why, []).append(name)
+        said = []
+        for why, names in shared.items():
+            told = any(why in reason for reason in self.reasons)
+            said.append(f"Not tried: {', '.join(names)}{', as said above' if told else f', {why}'}.")
+        return [part for line in said for part in wrap(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
+
     def __str__(self) -> str:
         """The advice, its reasons and the candidates, at most 80 columns wide."""
         titles = ("technique", "forecast (95 %)", "held out (95 %)", "s a fit")
@@ -165,11 +176,7 @@ class Advice:
         widths = [max(len(row[place]) for row in rows) for place in range(4)]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         table.insert(1, "-" * (sum(widths) + 6))
-        why = [
-            part
-            for name, reason in self.not_checked.items()
-            for part in wrap(f"Not tried: {name}, {reason}.", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-        ]
+        why = self.not_tried()
         return "\n".join([*self.lines(), "", *table, *([""] if why else []), *why])
 
 
