@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -251,6 +253,24 @@ def test_what_was_found_is_written_and_read_again(tmp_path, found):
     }
     assert {"system", "processor", "cores", "memory_gib", "device", "memory_is"} == set(read.machine)
     assert {"python", "graft", "torch"} <= set(read.versions)
+
+
+def test_every_key_of_the_results_is_documented(found):
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+
+    def keys(plain):
+        if isinstance(plain, list):
+            return set().union(*map(keys, plain))
+        return set(plain).union(*map(keys, plain.values())) if isinstance(plain, dict) else set()
+
+    plain = found.to_dict()
+    # Versions, metrics and seconds have names of their own.
+    for cell in [*plain["cells"], *plain["summary"]]:
+        cell.pop("metrics", None)
+        cell.pop("seconds", None)
+    plain.pop("versions")
+    lacking = [key for key in keys(plain) if not re.search(rf'[`"]{key}\b', page)]
+    assert not lacking
 
 
 def test_a_time_budget_of_nothing_measures_nothing_and_says_so():
