@@ -15,6 +15,9 @@ from graft.backbones.backbone import Modality
 from graft.backbones.weights import file_sha256
 from graft.errors import BackboneError, MissingDependencyError
 
+# The network of each modality where none is named: both can be had without a hub; vectors are features already.
+DEFAULT_BACKBONES: dict[str, str | None] = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
+
 
 @dataclass(frozen=True)
 class OfflineNetwork:

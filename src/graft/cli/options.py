@@ -45,8 +45,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON objec
 # What may stand behind the number of a time.
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
-DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
-
 
 def read_data(
     source: str,
@@ -98,11 +96,12 @@ def network_for(modality: str, source: str, name: str | None, **output: Any) -> 
     DataError
         If it does not read such data: an encoder of texts would take paths of images for texts.
     """
+    from graft.backbones import load_backbone
+    from graft.backbones.catalogue import DEFAULT_BACKBONES
+
     chosen = DEFAULT_BACKBONES[modality] if name is None else name
     if chosen is None:
         return None
-    from graft.backbones import load_backbone
-
     network = load_backbone(chosen, **output)
     if network.modality != modality:
         default = DEFAULT_BACKBONES[modality]

@@ -11,6 +11,7 @@ import numpy as np
 from graft import _runtime
 from graft._checks import integer, number
 from graft.backbones import FeatureBackbone, embed, load_backbone
+from graft.backbones.catalogue import DEFAULT_BACKBONES
 from graft.data import Domain, Task, label_array, missing, modality_of
 from graft.errors import DataError, GraftError, RequestError, UnreadableInputsError
 from graft.evaluation.advice.advice import Advice, AdvisedCandidate
@@ -28,7 +29,6 @@ from graft.techniques.labelled import given, require_texts
 from graft.techniques.multiple.label_columns import label_columns
 from graft.techniques.technique import labelled_rows, require_one_each
 
-DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
 _TRAININGS = (TUNED, SCRATCH)
 # A training that was not checked is advised where it is better with at least this probability.
 _CONFIDENT = 0.8

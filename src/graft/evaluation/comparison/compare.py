@@ -17,6 +17,7 @@ from graft import _runtime
 from graft._checks import integer, number
 from graft._progress import progress
 from graft.backbones import Backbone, ModuleBackbone, load_backbone
+from graft.backbones.catalogue import DEFAULT_BACKBONES
 from graft.backbones.store import features_only
 from graft.data import Domain, check_classes, label_array, modality_of, read
 from graft.errors import DataError, RequestError
@@ -33,8 +34,6 @@ from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.verdict import Wording, judge
 from graft.evaluation.results import Results, Verdict
 from graft.metrics import METRIC_TITLES
-
-_DEFAULT_BACKBONES = {"image": "efficientnet_lite0", "text": "minilm", "features": None}
 
 
 def compare(
@@ -262,7 +261,7 @@ def _domain(data: Any, y: Any, groups: Any, subject: str) -> tuple[str, Domain]:
 
 
 def _network(backbone: Any, modality: str, *, image_size: Any, device: str | None) -> Backbone | None:
-    asked = _DEFAULT_BACKBONES[modality] if backbone is None else backbone
+    asked = DEFAULT_BACKBONES[modality] if backbone is None else backbone
     if asked is None:
         return None
     network = load_backbone(asked, image_size=image_size, device=device)
