@@ -227,7 +227,9 @@ def _figure(name: str, title: str, text: str, one: Mapping[str, Any] | None) -> 
     values = dict.fromkeys(("value", "low", "high"))
     if one is not None:
         values = {"value": one["factor"], "low": one["low"], "high": one["high"]}
-    sentence = text if one is None else f"{text.removesuffix('.')} ({_interval_words(name, one)})."
+    # A bound says itself how far it goes.
+    exact = one is not None and not (one.get("bound") and one["low"] is None and one["high"] is None)
+    sentence = text if one is None or not exact else f"{text.removesuffix('.')} ({_interval_words(name, one)})."
     return {"name": name, "title": title, "text": text, "sentence": sentence, **values, "bound": None}
 
 
