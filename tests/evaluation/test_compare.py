@@ -248,6 +248,7 @@ def test_what_was_found_is_written_and_read_again(tmp_path, found):
         "classes",
         "groups",
         "splits",
+        "unreadable",
         "fingerprint",
         "target",
     }
@@ -442,8 +443,33 @@ def test_what_cannot_be_read_is_not_counted_as_learnt_from():
     assert cell.status == "done", cell.reason
     (split,) = found.data["splits"]
     (detail,) = found.details
-    assert cell.n_train + detail["examples"] == split["pool"] + split["test"] - 6
-    assert detail["n_train"] == cell.n_train < split["pool"]
+    assert cell.n_train + detail["examples"] == split["pool"] + split["test"] == found.data["examples"] == 54
+    assert [one["row"] for one in found.data["unreadable"]] == list(range(6))
+    assert {(one["input"], one["reason"]) for one in found.data["unreadable"]} == {("nowhere.png", "no such file")}
+    assert sum(one["examples"] for one in found.data["classes"]) == found.data["labelled"] == 54
+    assert detail["n_train"] == cell.n_train == split["pool"]
+
+
+def test_what_cannot_be_read_is_named_in_terminal_and_page_also_when_continued(tmp_path, command):
+    for place, picture in enumerate(digits(24)[0]):
+        folder = tmp_path / "photos" / f"kind{place % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{place}.png")
+    broken = tmp_path / "photos" / "kind0" / "broken.jpg"
+    broken.write_text("no picture")
+    words = ("compare", broken.parent.parent, "--out", tmp_path / "report", "--seeds", "1", "--image-size", "32")
+    for _ in range(2):
+        code, out, err = command(*words, "--technique", "raw-input", "--labels", "all")
+        assert code == 0, err
+        assert "1 input could not be read, left out:" in out
+        assert "broken.jpg" in out
+    found = read_results(tmp_path / "report")
+    assert found.settings["resumed_cells"] == 1
+    assert [one["input"] for one in found.data["unreadable"]] == [str(broken)]
+    assert (found.data["examples"], [one["examples"] for one in found.data["classes"]]) == (24, [12, 12])
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "1 input that could not be read" in page
+    assert "broken.jpg" in page
 
 
 def test_a_target_is_adapted_to_and_never_learnt_from():

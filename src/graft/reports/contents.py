@@ -29,6 +29,12 @@ def short_name(name: str) -> str:
     return name.replace("-", " ").replace("_", " ")
 
 
+def unreadable(results: Results) -> list[Mapping[str, Any]]:
+    """Return the inputs that could not be read, those of the data before those of the target."""
+    target = results.data.get("target") or {}
+    return [*(results.data.get("unreadable") or ()), *(target.get("unreadable") or ())]
+
+
 def is_baseline(results: Results, name: str) -> bool:
     """Return whether a technique is one that others are held against: from scratch, not adapted, each task alone."""
     sides = next((one.get("sides") or () for one in results.techniques if one["name"] == name), ())

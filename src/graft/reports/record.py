@@ -23,6 +23,7 @@ from graft.reports.wording import (
 )
 
 _CLASSES_LISTED = 20
+_UNREADABLE_LISTED = 20
 
 
 def left_out(results: Results) -> Markup | None:
@@ -139,6 +140,12 @@ def _data(results: Results) -> list[tuple[str, Any]]:
             ("tested on", None if target.get("test") is None else f"{target['test']:,d} target examples"),
             ("target fingerprint", target.get("fingerprint")),
         ]
+    unreadable = contents.unreadable(results)
+    if unreadable:
+        named = [f"{label(one['input'])} ({label(one['reason'])})" for one in unreadable[:_UNREADABLE_LISTED]]
+        if len(unreadable) > len(named):
+            named.append(f"and {len(unreadable) - len(named):,d} more, in results.json")
+        facts.append((f"left out, {counted(len(unreadable), 'input')} that could not be read", "; ".join(named)))
     return facts
 
 

@@ -33,13 +33,15 @@ _LABELS: Shape = {
     "high": MAYBE,
 }
 _VIEW: Shape = {"source": [[NUMBER]], "target": [[NUMBER]], "source_labels?": [ANY], "target_labels?": [ANY]}
+_UNREADABLE: Shape = {"row": COUNT, "input": ANY, "reason": TEXT}
 # What stands where, of docs/results.md; a key with a question mark may be absent or null. Keys beyond are passed over.
 _SHAPE: dict[str, Shape] = {
     "data": {
         "classes?": [{"class": ANY, "examples": COUNT}],
         "splits?": [{"pool": COUNT, "test": COUNT}],
         "task?": {},
-        "target?": {"name": ANY},
+        "target?": {"name": ANY, "unreadable?": [_UNREADABLE]},
+        "unreadable?": [_UNREADABLE],
         "examples?": COUNT,
         "labelled?": COUNT,
     },

@@ -229,6 +229,16 @@ def _model(console: Console, results: Results, detail: Mapping[str, Any]) -> Non
 
 
 def _left_out(console: Console, results: Results) -> None:
+    unreadable = contents.unreadable(results)
+    if unreadable:
+        console.print()
+        _say(console, f"{counted(len(unreadable), 'input')} could not be read, left out:")
+        for one in unreadable[:_EXAMPLES]:
+            # Not folded: a path that is broken over two lines could not be copied.
+            line = f"  {clean(one['input'])}: {clean(one['reason'])}"
+            console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
+        if len(unreadable) > _EXAMPLES:
+            _say(console, f"  and {len(unreadable) - _EXAMPLES:,d} more (results.json lists every one)")
     rows = [
         [contents.short_name(name), budget_words(results, budget), ", ".join(map(str, seeds)), f"{status}: {reason}"]
         for name, budget, status, reason, seeds in contents.not_measured(results)

@@ -323,7 +323,7 @@ def _results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(setup.modality),
         machine=machine_facts(network),
-        data=data_facts(setup, deals),
+        data=data_facts(setup, deals, measured),
         settings={
             "backbone": None
             if network is None

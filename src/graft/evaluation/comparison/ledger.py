@@ -13,7 +13,7 @@ from graft.evaluation.results import CSV_FILE, JSON_FILE, write_whole
 
 CELLS = "cells"
 # Raised when a cell of the same name would be measured otherwise: cells of before are then measured again.
-PROCEDURE = 3
+PROCEDURE = 4
 # So often may the process end while a cell is measured before that cell is held to be the reason.
 MOST_ENDS = 2
 
@@ -50,14 +50,13 @@ class Ledger:
             return None
         try:
             plain = json.loads((self._cells / f"{key}.json").read_text(encoding="utf-8"))
-            found = Measured.from_dict(plain)
-        except (OSError, ValueError, KeyError, TypeError):
+            by = str(plain.get("measured_by", "an earlier Graft"))
+            if by != measured_by():
+                self.outdated[key] = by
+                return None
+            return Measured.from_dict(plain)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        by = str(plain.get("measured_by", "an earlier Graft"))
-        if by != measured_by():
-            self.outdated[key] = by
-            return None
-        return found
 
     def keep(self, key: str, measured: Measured) -> None:
         """Write a finished cell down."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -26,7 +26,7 @@ from graft.metrics import Estimate, Statistic, bootstrap
 from graft.techniques import MultiTask, Predictions
 from graft.techniques.multiple.label_columns import known_columns
 from graft.techniques.multiple.stack import Stack
-from graft.techniques.technique import class_columns, evaluate, label_table, numbers, task_labels
+from graft.techniques.technique import Failure, class_columns, evaluate, label_table, numbers, task_labels
 
 SCORES = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2", "multi-task": "score"}
 # What a prediction is made of, and what of it is learnt.
@@ -57,6 +57,8 @@ class Measured:
         Training and prediction, without embedding: what a like cell will take.
     details : dict
         For the report.
+    unread, untested : tuple of (int, str, str)
+        Row, name and reason of each input that could not be read: of those to learn from, and of those to test on.
     """
 
     cell: Cell
@@ -65,6 +67,8 @@ class Measured:
     tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
     details: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[Failure, ...] = ()
+    untested: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -75,6 +79,8 @@ class Measured:
             "tasks": {name: [None if np.isnan(one) else one for one in each] for name, each in self.tasks.items()},
             "seconds": self.seconds,
             "details": dict(self.details),
+            "unread": [list(one) for one in self.unread],
+            "untested": [list(one) for one in self.untested],
         }
 
     def of_task(self, name: str) -> Measured:
@@ -92,6 +98,7 @@ class Measured:
             {name: np.array(each, np.float64) for name, each in plain["tasks"].items()},
             float(plain["seconds"]),
             plain["details"],
+            *(tuple((row, name, why) for row, name, why in plain[part]) for part in ("unread", "untested")),
         )
 
 
@@ -165,7 +172,20 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         judged.task_values,
         cell.seconds["training"] + predicting,
         {**judged.details, **which},
+        _failures(rows, model.left_out_),
+        _failures(deal.test, _first(answers).failures),
     )
+
+
+def _first(answers: Any) -> Predictions:
+    """Return the predictions, of several tasks those of the first: all are of the same inputs."""
+    found: Predictions = next(iter(answers.values())) if isinstance(answers, Mapping) else answers
+    return found
+
+
+def _failures(rows: np.ndarray, failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """Return what could not be read of some rows, by its row of the domain."""
+    return tuple((int(rows[row]), name, reason) for row, name, reason in failures)
 
 
 @cache
@@ -243,7 +263,7 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
     example adds :math:`\frac1K \sum_k \frac{n}{n_k} v_{ik}` over the tasks that it has a label of. A task without
     labels among them, or with equal numbers, has no score and is passed over.
     """
-    read = next(iter(found.values())).rows
+    read = _first(found).rows
     groups = None if tested.groups is None else np.asarray(tested.groups)[read]
     metrics: dict[str, dict[str, Estimate]] = {}
     task_values: dict[str, np.ndarray] = {}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from graft.backbones import Backbone
 from graft.data import label_array
 from graft.evaluation.comparison.deals import Deal, labelled
+from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.comparison.memory import total_memory_gib
 from graft.evaluation.comparison.setup import Setup
+from graft.techniques.technique import Failure
 
 _LIBRARIES = {
     "image": ("numpy", "scikit-learn", "torch", "torchvision", "timm", "pillow"),
@@ -22,11 +26,20 @@ _LIBRARIES = {
 }
 
 
-def data_facts(setup: Setup, deals: Sequence[Deal]) -> dict[str, Any]:
-    """Return what ``results.json`` says of the data: its task, its classes, its splits, its target."""
+def data_facts(setup: Setup, deals: Sequence[Deal], measured: Sequence[Measured]) -> dict[str, Any]:
+    """Return what ``results.json`` says of the data: its task, its classes, its splits, its target.
+
+    What no cell could read is listed and counts nowhere.
+    """
     domain, target, tasks = setup.domain, setup.target, setup.tasks
+    unread = {one[0]: one for cell in measured for one in cell.unread}
+    untested = {one[0]: one for cell in measured for one in cell.untested}
+    if target is None:  # one domain is learnt from and tested on
+        unread = untested = {**unread, **untested}
+    readable = _without(domain.size, unread)
+    tested = readable if target is None else _without(target.size, untested)
     labels = label_array(domain.labels)
-    known = labelled(domain)
+    known = labelled(domain) & readable
     counts: list[dict[str, Any]] = []
     if setup.kind == "classification":
         codes = tasks[0].codes(labels[known].ravel())
@@ -34,31 +47,50 @@ def data_facts(setup: Setup, deals: Sequence[Deal]) -> dict[str, Any]:
         counts = [{"class": value, "examples": int((codes == place).sum())} for place, value in enumerate(values)]
     elif setup.kind == "multilabel":
         for place, name in enumerate(tasks[0].classes):
-            held = sum(value == 1 for value in labels[:, place].tolist())
+            held = sum(value == 1 for value in labels[readable, place].tolist())
             counts.append({"class": str(name), "examples": int(held)})
     classes = [str(one.name) for one in tasks] if len(tasks) > 1 else [str(value) for value in tasks[0].classes]
     return {
         "name": domain.name,
         "modality": setup.modality,
         "task": {"kind": setup.kind, "name": "" if len(tasks) > 1 else tasks[0].name, "classes": classes},
-        "examples": domain.size,
+        "examples": int(readable.sum()),
         "labelled": int(known.sum()),
         "classes": counts,
         "groups": domain.groups is not None,
         "splits": [
-            {"seed": one.seed, "pool": len(one.pool), "test": len(one.test), "given": one.given} for one in deals
+            {
+                "seed": one.seed,
+                "pool": int(readable[one.pool].sum()),
+                "test": int(tested[one.test].sum()),
+                "given": one.given,
+            }
+            for one in deals
         ],
+        "unreadable": _listed(unread),
         "fingerprint": setup.fingerprint,
         "target": None
         if target is None
         else {
             "name": target.name,
-            "examples": target.size,
-            "test": len(deals[0].test),
-            "labelled": int(labelled(target).sum()),
+            "examples": int(tested.sum()),
+            "test": int(tested[deals[0].test].sum()),
+            "labelled": int((labelled(target) & tested).sum()),
+            "unreadable": _listed(untested),
             "fingerprint": setup.target_fingerprint,
         },
     }
+
+
+def _without(size: int, failures: Mapping[int, Failure]) -> np.ndarray:
+    there = np.ones(size, bool)
+    there[list(failures)] = False
+    return there
+
+
+def _listed(failures: Mapping[int, Failure]) -> list[dict[str, Any]]:
+    rows = (failures[row] for row in sorted(failures))
+    return [{"row": row, "input": name, "reason": reason} for row, name, reason in rows]
 
 
 def machine_facts(network: Backbone | None) -> dict[str, Any]:
