@@ -187,7 +187,41 @@ def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
     assert len(done) == 4  # a further seed of two techniques and budgets; nothing is measured twice
     assert more.settings["resumed_cells"] == 8
     other = np.where(np.arange(len(y)) == 0, "no" if y[0] == "yes" else "yes", y)  # other data: nothing fits any more
+    (report / "results.json").unlink()
     assert graft.compare(X, other, backbone=network(), out=report, **FULL).settings["resumed_cells"] == 0
+
+
+@pytest.mark.parametrize("other", ["content", "label", "kind", "target"])
+def test_a_report_of_other_data_is_not_replaced(other, tmp_path, monkeypatch):
+    X, y = vectors()
+    monkeypatch.setattr(comparing, "measure", made_up)
+    first = Domain(X, y, name="first")
+    numbers = replace(first, labels=(y == "yes").astype(int))
+    report = tmp_path / "report"
+    graft.compare(numbers if other == "kind" else first, backbone=network(), out=report, **ONE)
+    before = (report / "results.json").read_bytes()
+    second, options, found = {
+        "content": (
+            replace(first, inputs=X + 1),
+            {},
+            r"found the report of first \(classification: no, yes\) with other",
+        ),
+        "label": (
+            replace(first, labels=X[:, 0]),
+            {},
+            r"first \(regression\), found the report of first \(class.*yes\)\.",
+        ),
+        "kind": (numbers, {"task": "regression"}, r"found the report of first \(classification: 0, 1\)\."),
+        "target": (
+            first,
+            {"target": replace(first, name="field"), "techniques": ["raw-input"]},
+            "yes.*, adapted to field, found",
+        ),
+    }[other]
+    with pytest.raises(RequestError, match=found) as refused:
+        graft.compare(second, backbone=network(), out=report, **{**ONE, **options})
+    assert refused.value.remedy.startswith("Name another folder: this one was written by `graft.compare(domain, ")
+    assert (report / "results.json").read_bytes() == before
 
 
 def test_cells_of_another_version_are_measured_again_and_it_is_said(tmp_path, monkeypatch):
@@ -599,8 +633,10 @@ def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, com
     plain = json.loads(out)
     assert plain["settings"]["resumed_cells"] == 2
     assert plain["kind"] == "graft comparison"
+    assert "replaced" not in command(*words)[1]  # the same command
     code, out, _ = command(*words, "--labels", "10", "--budget", "0s")
     assert code == 0
+    assert "The report that was there is replaced; its measured cells are kept." in out
     assert "What was left out" in out
     assert "10 per class   0, 1" in out
 

@@ -51,9 +51,11 @@ def compare(
     """Measure what transfer is worth on DATA: techniques, numbers of labels and seeds, all on the same splits.
 
     Beside the pretrained network stand the same network from scratch and simple heads on the raw input. REPORT holds
-    report.html, results.json and results.csv; run again, an interrupted comparison continues.
+    report.html, results.json and results.csv; run again, an interrupted comparison continues. With other options for
+    the same data it is replaced; a report of other data is refused.
     """
     from graft.evaluation import compare as run
+    from graft.evaluation.results import earlier_results, finished_cells
     from graft.reports import show, write_html
 
     seconds = None if budget is None else as_seconds("--budget", budget)
@@ -64,6 +66,8 @@ def compare(
         raise DataError(data, expected="labels", found="none", remedy="Name their column with --label.")
     goal = None if target is None else _target(target, modality, label, columns)
     network = network_for(modality, data, backbone, image_size=image_size)
+    earlier = earlier_results(out)
+    cells = finished_cells(out)
     found = run(
         domain,
         target=goal,
@@ -107,6 +111,8 @@ def compare(
     kept = f" ({counted(resumed, 'cell')} measured before)" if resumed else ""
     if outdated := found.settings["outdated_cells"]:
         print(f"\n{counted(outdated, 'cell')} measured by another version of Graft did not count.")
+    if earlier is not None and earlier.command != found.command:
+        print("\nThe report that was there is replaced" + ("; its measured cells are kept." if cells else "."))
     print(f"\nReport: {page}; figures in results.json and results.csv. {found.settings['spent_seconds']:.0f} s{kept}.")
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from graft._checks import one_of
-from graft.errors import RequestError, RunError
+from graft.errors import GraftError, RequestError, RunError
 from graft.metrics.estimate import Estimate
 from graft.persistence import whole_file
 
 FORMAT = 1
 KIND = "graft comparison"
-JSON_FILE, CSV_FILE = "results.json", "results.csv"
+JSON_FILE, CSV_FILE, CELLS = "results.json", "results.csv", "cells"
 
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 STATUSES = (DONE, LEFT_OUT, FAILED)
@@ -345,6 +345,19 @@ def factor_text(value: float) -> str:
         return f"{value:.1f}"
     power = 10 ** max(0, math.floor(math.log10(value)) - 1)
     return f"{round(value / power) * power:,d}"
+
+
+def earlier_results(folder: str | os.PathLike[str]) -> Results | None:
+    """Return the results that are in a folder, or None: there are none, or none that can be read."""
+    try:
+        return read_results(Path(folder))
+    except (GraftError, OSError):
+        return None
+
+
+def finished_cells(folder: str | os.PathLike[str]) -> int:
+    """Return how many finished cells of a comparison are in its folder."""
+    return sum(1 for _ in (Path(folder) / CELLS).glob("*.json"))
 
 
 def write_whole(file: Path, text: str) -> Path:

@@ -25,7 +25,7 @@ from graft.evaluation.comparison.candidates import Candidate, candidates, chosen
 from graft.evaluation.comparison.curves import Curves
 from graft.evaluation.comparison.deals import Deal, checked_budgets, deal, default_budgets, goals, target_test
 from graft.evaluation.comparison.energy import EnergyMeter
-from graft.evaluation.comparison.ledger import Ledger
+from graft.evaluation.comparison.ledger import Ledger, check_same_data
 from graft.evaluation.comparison.measuring import SCORES, Measured, measure
 from graft.evaluation.comparison.network_cost import network_cost
 from graft.evaluation.comparison.provenance import data_facts, input_words, library_versions, machine_facts
@@ -100,7 +100,8 @@ def compare(
         Where features are kept.
     out : path, optional
         The folder of the report: finished cells are kept there, so that an interrupted comparison continues, and
-        ``results.json`` and ``results.csv`` are written at the end.
+        ``results.json`` and ``results.csv`` are written at the end. Those of the same data with other options are
+        replaced.
     random_state : int
         The first seed, where `seeds` is a number.
     command : str
@@ -114,7 +115,7 @@ def compare(
     Raises
     ------
     RequestError
-        If an option cannot be used.
+        If an option cannot be used, or `out` holds the report of other data, another label column or another target.
     DataError
         If nothing can be learnt from the data, or tested on it.
 
@@ -168,6 +169,7 @@ def compare(
         check_classes(tasks[0].classes, seen, subject=f"labels of target {goal_domain.name!r}")
     sizes = default_budgets(deals, tasks) if budgets is None else checked_budgets(budgets, deals, tasks)
     ledger = Ledger(out)  # a request that is refused leaves no folder behind
+    check_same_data(out, domain, tasks, goal_domain, modality)
     meter = EnergyMeter(None if network is None else network.device)
     left = None if budget_seconds is None else lambda: budget_seconds - (time.monotonic() - started)
     jobs = [Job(one, size, dealt) for one in compared for size in sizes for dealt in deals]

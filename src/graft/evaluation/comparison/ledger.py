@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import graft
+from graft.data import Domain, Task
 from graft.errors import RequestError
+from graft.evaluation.comparison.deals import kind_of
 from graft.evaluation.comparison.measuring import Measured
-from graft.evaluation.results import CSV_FILE, JSON_FILE, write_whole
+from graft.evaluation.comparison.setup import fingerprint
+from graft.evaluation.results import CELLS, CSV_FILE, JSON_FILE, earlier_results, write_whole
 
-CELLS = "cells"
 # Raised when a cell of the same name would be measured otherwise: cells of before are then measured again.
 PROCEDURE = 4
 # So often may the process end while a cell is measured before that cell is held to be the reason.
 MOST_ENDS = 2
+_NAMED = 5  # classes or columns of labels, in an error
 
 
 class Ledger:
@@ -87,6 +92,45 @@ class Ledger:
 def measured_by() -> str:
     """Return what measures cells here: the version of Graft, and the number of the procedure."""
     return f"Graft {graft.__version__}, procedure {PROCEDURE}"
+
+
+def check_same_data(
+    folder: str | os.PathLike[str] | None, domain: Domain, tasks: Sequence[Task], target: Domain | None, modality: str
+) -> None:
+    """Check that a report which is already in the folder is of the same data, labels and target.
+
+    Raises
+    ------
+    RequestError
+        If it is of others: it would be replaced, and nothing of it would be of use.
+    """
+    earlier = None if folder is None else earlier_results(folder)
+    if earlier is None or not earlier.data.get("fingerprint"):
+        return
+    before: Mapping[str, Any] = earlier.data
+    task: Mapping[str, Any] = before.get("task") or {}
+    goal: Mapping[str, Any] = before.get("target") or {}
+    classes = [str(one.name) for one in tasks] if len(tasks) > 1 else list(map(str, tasks[0].classes))
+    here = _words(domain.name, kind_of(tasks), classes, target and target.name)
+    there = _words(before.get("name"), task.get("kind"), task.get("classes"), goal.get("name"))
+    same = before["fingerprint"] == fingerprint(domain, modality)
+    same = same and goal.get("fingerprint") == (None if target is None else fingerprint(target, modality))
+    if same and (task.get("kind"), list(task.get("classes") or ())) == (kind_of(tasks), classes):
+        return
+    raise RequestError(
+        str(folder),
+        expected=f"a new folder, or one with a report of {here}",
+        found=f"the report of {there}" + (" with other inputs, labels, groups or splits" if here == there else ""),
+        remedy=f"Name another folder: this one was written by `{earlier.command}`.",
+    )
+
+
+def _words(name: Any, kind: Any, classes: Any, target: Any) -> str:
+    """Return what a report is of: the data, what is predicted, and where."""
+    listed = [str(one) for one in classes or ()]
+    shown = ", ".join(listed[:_NAMED]) + (", …" if len(listed) > _NAMED else "")
+    said = f"{name} ({kind}: {shown})" if listed else f"{name} ({kind})"
+    return f"{said}, adapted to {target}" if target else said
 
 
 def _usable(folder: Path) -> Path:
