@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -343,21 +344,31 @@ def test_control_c_leaves_nothing_half_written(photos, tmp_path, monkeypatch, gr
     assert not list(Path(tmp_path).glob("*parquet*"))
 
 
-def test_control_c_during_a_comparison_says_that_it_continues(tmp_path, monkeypatch, graft):
+def test_control_c_during_a_comparison_says_what_is_kept_and_that_it_continues(tmp_path, monkeypatch, graft, refused):
     import graft.evaluation.comparison.compare as comparison
 
-    def interrupt(*_arguments, **_options):
-        raise KeyboardInterrupt
+    real, measured = comparison.measure, []
+
+    def interrupt(*arguments, after, **options):
+        if len(measured) == after:
+            raise KeyboardInterrupt
+        measured.append(real(*arguments, **options))
+        return measured[-1]
 
     draws = np.random.default_rng(0)
     np.savez(tmp_path / "data.npz", X=draws.normal(size=(40, 3)), y=np.arange(40) % 2)
     words = ("compare", tmp_path / "data.npz", "--out", tmp_path / "report", "--technique", "raw-input")
-    with monkeypatch.context() as patch:
-        patch.setattr(comparison, "measure_all", interrupt)
-        code, out, err = graft(*words)
-    assert (code, out) == (130, "")
-    assert "the same command continues" in err
+    for stop, said in (0, "nothing was measured yet."), (2, "2 finished cells are kept; the same command continues."):
+        with monkeypatch.context() as patch:
+            patch.setattr(comparison, "measure", partial(interrupt, after=stop))
+            code, out, err = graft(*words)
+        assert (code, out) == (130, "")
+        assert said in err
+    err = refused("report", tmp_path / "report")
+    assert "2 finished cells" in err
+    assert "The same `graft compare` command continues it." in err
     assert graft(*words)[0] == 0
+    assert graft("report", tmp_path / "report")[0] == 0
 
 
 def test_a_full_disk_is_one_message(photos, photo_run, tmp_path, monkeypatch, refused):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -24,6 +25,7 @@ from graft.cli.networks import backbones
 from graft.cli.predict import evaluate, predict
 from graft.cli.rank import rank
 from graft.cli.report import report
+from graft.cli.show import counted
 from graft.cli.store import store
 from graft.errors import GraftError
 
@@ -115,9 +117,21 @@ def _warn(message: Warning | str, *_place: Any, **_line: Any) -> None:
 def _interrupted(words: Sequence[str]) -> int:
     kept = "features computed so far are kept."
     if words[:1] == ["compare"]:
-        kept = "what was measured is kept, and the same command continues."
+        from graft.evaluation.results import finished_cells
+
+        cells = finished_cells(_value_of("--out", words))
+        kept = f"{counted(cells, 'finished cell')} {'is' if cells == 1 else 'are'} kept; the same command continues."
+        if not cells:
+            kept = "nothing was measured yet."
     print(f"\nInterrupted. Nothing half-written was left; {kept}", file=sys.stderr)
     return INTERRUPTED
+
+
+def _value_of(option: str, words: Sequence[str]) -> str:
+    """Return what was written for an option: behind it, or behind its sign of equality; the last one counts."""
+    found = [after for word, after in pairwise(words) if word == option]
+    found += [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
+    return found[-1] if found else ""
 
 
 def _refuse(message: str, remedy: str, as_json: bool) -> int:

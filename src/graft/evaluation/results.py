@@ -315,6 +315,13 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     place = Path(path)
     file = place / JSON_FILE if place.is_dir() else place
     if not file.is_file():
+        if kept := finished_cells(place):
+            raise RequestError(
+                str(place),
+                expected=f"a {JSON_FILE}, written at the end of a comparison",
+                found=f"a comparison that has not ended, with {kept} finished cell{'' if kept == 1 else 's'}",
+                remedy="The same `graft compare` command continues it.",
+            )
         raise RequestError(
             str(place),
             expected=f"a {JSON_FILE}, or the folder that holds one",
