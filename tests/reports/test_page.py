@@ -355,8 +355,10 @@ def test_it_is_written_whole_or_refused(made, tmp_path):
     assert written.name == "report.html"
     assert [path.name for path in written.parent.iterdir()] == ["report.html"]
     (tmp_path / "taken").write_text("")
-    with pytest.raises(GraftError, match="a disk that takes the file"):
+    with pytest.raises(GraftError, match=r"expected a folder for the report, found a file\. Name another folder"):
         reports.write_html(made["tasks"], folder=tmp_path / "taken")
+    with pytest.raises(GraftError, match="a disk that takes the file"):
+        reports.write_html(made["tasks"], folder=tmp_path / "taken" / "deeper")
 
 
 def test_results_with_nothing_in_them_make_a_page():

@@ -271,10 +271,13 @@ class Results:
 
         Raises
         ------
+        RequestError
+            If `folder` is a file.
         GraftError
             If the disk does not take them.
         """
         path = Path(folder)
+        require_folder(path)
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         write_whole(path / CSV_FILE, self.to_csv())
         return write_whole(path / JSON_FILE, text + "\n")
@@ -365,6 +368,20 @@ def earlier_results(folder: str | os.PathLike[str]) -> Results | None:
 def finished_cells(folder: str | os.PathLike[str]) -> int:
     """Return how many finished cells of a comparison are in its folder."""
     return sum(1 for _ in (Path(folder) / CELLS).glob("*.json"))
+
+
+def require_folder(folder: Path) -> None:
+    """Check that a report can be written into `folder`: that no file stands in its place.
+
+    Raises
+    ------
+    RequestError
+        If one does.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(
+            str(folder), expected="a folder for the report", found="a file", remedy="Name another folder."
+        )
 
 
 def write_whole(file: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from graft.evaluation.results import Results, write_whole
+from graft.evaluation.results import Results, require_folder, write_whole
 from graft.reports.evidence import domains, learning, tasks, worth
 from graft.reports.markup import Markup, element, joined
 from graft.reports.models import models
@@ -84,9 +84,12 @@ def write_html(results: Results, *more: Results, folder: str | os.PathLike[str])
     ------
     RunError
         If the results lack what a report shows.
+    RequestError
+        If `folder` is a file.
     GraftError
         If the disk does not take it.
     """
+    require_folder(Path(folder))
     return write_whole(Path(folder) / HTML_FILE, html(results, *more))
 
 

@@ -14,7 +14,7 @@ from graft.errors import RequestError
 from graft.evaluation.comparison.deals import kind_of
 from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.comparison.setup import fingerprint
-from graft.evaluation.results import CELLS, CSV_FILE, JSON_FILE, earlier_results, write_whole
+from graft.evaluation.results import CELLS, CSV_FILE, JSON_FILE, earlier_results, require_folder, write_whole
 
 # Raised when a cell of the same name would be measured otherwise: cells of before are then measured again.
 PROCEDURE = 4
@@ -134,10 +134,7 @@ def _words(name: Any, kind: Any, classes: Any, target: Any) -> str:
 
 
 def _usable(folder: Path) -> Path:
-    if folder.exists() and not folder.is_dir():
-        raise RequestError(
-            str(folder), expected="a folder for the report", found="a file", remedy="Name another folder."
-        )
+    require_folder(folder)
     # A page or a picture that was made from the results may lie beside them.
     if folder.is_dir() and any(folder.iterdir()):
         known = any((folder / name).exists() for name in (CELLS, JSON_FILE, CSV_FILE))
