@@ -108,12 +108,22 @@ def test_what_is_no_such_file_is_refused(change, message, example, tmp_path):
         read_results(file)
 
 
-def test_no_file_and_no_json_are_refused(tmp_path):
+def test_no_file_another_file_and_half_a_file_are_refused(example, tmp_path):
     with pytest.raises(RequestError, match="found none"):
         read_results(tmp_path)
-    (tmp_path / "results.json").write_text('{"format": 1, ')
-    with pytest.raises(RunError, match="JSON"):
-        read_results(tmp_path)
+    table = tmp_path / "small.csv"
+    table.write_text("text,label\nhello,greeting\n")
+    with pytest.raises(RunError, match=r"expected a results\.json.*found something else\. Name the folder"):
+        read_results(table)
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match="something else"):
+        read_results(table)
+    whole = example.write(tmp_path).read_bytes()
+    for length in (20, len(whole) // 2, len(whole) - 2):
+        (tmp_path / "results.json").write_bytes(whole[:length])
+        with pytest.raises(RunError, match=r"found one that is cut off or damaged.*continues") as refused:
+            read_results(tmp_path)
+        assert "column" not in str(refused.value)
 
 
 def test_a_status_and_an_outcome_are_words_that_are_known():

@@ -78,7 +78,8 @@ def test_the_command_renders_again(made, tmp_path, capsys):
         ('"kind": "graft comparison"', '"kind": "graft gossip"', "something else"),
         ('"n_train"', '"n_trained"', "n_train"),
         ('"calibration": [', '"calibration": [7, ', "calibration[0]"),
-        ("{", "", "JSON"),
+        ("{", "", "something else"),
+        ('"techniques": [', '"techniques": [,', "cut off or damaged"),
     ],
 )
 def test_a_newer_or_changed_file_is_refused(old, new, message, made, tmp_path, capsys):

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ from graft.persistence import whole_file
 FORMAT = 1
 KIND = "graft comparison"
 JSON_FILE, CSV_FILE, CELLS = "results.json", "results.csv", "cells"
+
+_BEGINNING = re.compile(rb'\s*\{\s*"format"\s*:')  # of a file that a comparison wrote
 
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 STATUSES = (DONE, LEFT_OUT, FAILED)
@@ -233,12 +236,7 @@ class Results:
             If they are of another kind, of a newer format, or lack a part.
         """
         if not isinstance(plain, Mapping) or plain.get("kind") != KIND:
-            raise RunError(
-                subject,
-                expected="the results of a comparison",
-                found="something else",
-                remedy="Name a file that `graft compare --out` wrote.",
-            )
+            raise _other_file(subject)
         if not isinstance(plain.get("format"), int) or plain["format"] > FORMAT:
             raise RunError(
                 subject,
@@ -331,14 +329,17 @@ def read_results(path: str | os.PathLike[str]) -> Results:
             found="none",
             remedy="Name the folder that `graft compare --out` wrote.",
         )
+    content = file.read_bytes()
     try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = json.loads(content)
     except ValueError as error:
+        if not _BEGINNING.match(content):
+            raise _other_file(str(file)) from error
         raise RunError(
             str(file),
-            expected="JSON, as it was written",
-            found=str(error),
-            remedy="Run the comparison again: what it has measured is kept beside the file.",
+            expected="the whole file of a comparison",
+            found="one that is cut off or damaged",
+            remedy="The same `graft compare` command continues with the cells beside it, and writes it again.",
         ) from error
     return Results.from_dict(plain, subject=str(file))
 
@@ -355,6 +356,15 @@ def factor_text(value: float) -> str:
         return f"{value:.1f}"
     power = 10 ** max(0, math.floor(math.log10(value)) - 1)
     return f"{round(value / power) * power:,d}"
+
+
+def _other_file(subject: str) -> RunError:
+    return RunError(
+        subject,
+        expected=f"a {JSON_FILE}, the results of a comparison",
+        found="something else",
+        remedy="Name the folder that `graft compare --out` wrote.",
+    )
 
 
 def earlier_results(folder: str | os.PathLike[str]) -> Results | None:
