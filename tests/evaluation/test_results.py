@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,18 @@ def test_what_is_written_is_what_is_read(example, tmp_path):
     assert read_results(file) == example
     assert read_results(tmp_path / "report") == example
     assert sorted(path.name for path in file.parent.iterdir()) == ["results.csv", "results.json"]
+
+
+def test_printing_them_says_what_was_compared_and_what_came_out(example):
+    assert repr(example).splitlines() == [
+        "Results of photos: 1 of 3 cells measured",
+        "  techniques: feature-extraction, fine-tuning, from-scratch",
+        "  verdict: inconclusive. Nothing was compared.",
+    ]
+    long = replace(example, data={"name": "photos", "target": {"name": "field"}}, verdict=Verdict("pays", "word " * 99))
+    assert "Results of photos, adapted to field: 1 of 3" in str(long)
+    assert len(str(long)) < 400
+    assert str(Results()).startswith("Results of a comparison: 0 of 0 cells measured")
 
 
 def test_the_file_is_plain_json_with_a_format(example, tmp_path):

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,6 +32,7 @@ DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 STATUSES = (DONE, LEFT_OUT, FAILED)
 NO_INTERVAL = "no interval: one split, or all alike"
 OUTCOMES = ("pays", "does not pay", "mixed", "inconclusive", "not measured")
+_SHOWN = 200  # characters of the verdict where results are printed
 SECONDS = ("data", "features", "training", "total")
 
 
@@ -211,6 +213,22 @@ class Results:
     summary: tuple[Mapping[str, Any], ...] = ()
     verdict: Verdict = field(default_factory=lambda: Verdict("not measured", ""))
     details: tuple[Mapping[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        """Return what was compared and what came out, in three lines; `graft.reports.show` prints everything."""
+        done = sum(cell.done for cell in self.cells)
+        cells = f"{done} of {len(self.cells)} cells measured"
+        target = self.data.get("target") or {}
+        of = [self.data.get("name"), target and f"adapted to {target['name']}"]
+        named = list(dict.fromkeys(cell.technique for cell in self.cells))
+        lines = [
+            f"Results of {', '.join(one for one in of if one) or 'a comparison'}: {cells}",
+            f"  techniques: {', '.join(named) or 'none'}",
+            f"  verdict: {self.verdict.outcome}",
+        ]
+        if self.verdict.text:
+            lines[-1] += f". {textwrap.shorten(self.verdict.text, _SHOWN, placeholder=' …')}"
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold, as ``results.json`` has them."""
