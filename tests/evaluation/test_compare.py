@@ -633,6 +633,7 @@ def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, com
     plain = json.loads(out)
     assert plain["settings"]["resumed_cells"] == 2
     assert plain["kind"] == "graft comparison"
+    assert plain["report"] == str(tmp_path / "report" / "report.html")
     assert "replaced" not in command(*words)[1]  # the same command
     code, out, _ = command(*words, "--labels", "10", "--budget", "0s")
     assert code == 0

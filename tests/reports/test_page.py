@@ -436,5 +436,9 @@ def test_several_comparisons_are_one_page_with_their_verdicts_at_its_top(made, t
         one.write(folders[-1])
     assert main(["report", *folders]) == 2
     assert "--out" in capsys.readouterr().err
+    capsys.readouterr()
     assert main(["report", *folders, "--out", str(tmp_path / "both"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["report"] == str(tmp_path / "both" / "report.html")
+    assert [one["data"]["name"] for one in printed["comparisons"]] == [one.data["name"] for one in everything[:2]]
     assert (tmp_path / "both" / "report.html").read_text(encoding="utf-8") == reports.html(*everything[:2])

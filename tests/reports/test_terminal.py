@@ -1,6 +1,7 @@
 """Tables in a terminal: the same figures, within 80 columns, and nothing that a terminal would obey."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -69,6 +70,8 @@ def test_the_command_renders_again(made, tmp_path, capsys):
     (tmp_path / "found" / "report.html").unlink()
     assert main(["report", str(file), "--json"]) == 0
     assert (tmp_path / "found" / "report.html").is_file()
+    page = str(tmp_path / "found" / "report.html")
+    assert json.loads(capsys.readouterr().out) == {"report": page, **json.loads(file.read_text(encoding="utf-8"))}
 
 
 @pytest.mark.parametrize(

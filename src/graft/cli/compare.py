@@ -104,7 +104,7 @@ def compare(
     )
     page = write_html(found, folder=out)
     if json:
-        print_json({"report": out, **found.to_dict()})
+        print_json({"report": str(page), **found.to_dict()})
         return
     show(found)
     resumed = found.settings["resumed_cells"]

@@ -25,7 +25,8 @@ def report(
 ) -> None:
     """Write report.html again from the results.json of a comparison, and show its figures. Nothing is measured.
 
-    Several comparisons become one page, their verdicts together at its top.
+    Several comparisons become one page, their verdicts together at its top. With --json, the figures are those of
+    results.json, of several ones a list named comparisons.
     """
     from graft.evaluation.results import read_results
     from graft.reports import show, show_headlines, write_html
@@ -41,7 +42,10 @@ def report(
     place = Path(report[0] if out is None else out)
     written = write_html(*everything, folder=place.parent if out is None and not place.is_dir() else place)
     if json:
-        print_json({"report": str(written)})
+        if len(everything) == 1:
+            print_json({"report": str(written), **everything[0].to_dict()})
+        else:
+            print_json({"report": str(written), "comparisons": [one.to_dict() for one in everything]})
         return
     if len(everything) == 1:
         show(everything[0], models=True)
