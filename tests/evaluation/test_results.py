@@ -95,6 +95,17 @@ def test_the_table_has_a_row_for_each_cell(example):
     assert rows[2]["reason"].startswith("TrainingError")
 
 
+def test_the_table_has_columns_for_each_task_beside_their_mean():
+    mean, sign, size = Estimate(0.6, 0.5, 0.7), Estimate(0.9, 0.8, 1.0), Estimate(0.3, 0.2, 0.4)
+    both = Cell("a", 5, 0, 9, metrics={"score": mean}, tasks={"sign": {"accuracy": sign}, "my size": {"r2": size}})
+    one = Cell("a", None, 0, 9, metrics={"score": sign}, tasks={"sign": {"accuracy": sign}})
+    rows = list(csv.DictReader(io.StringIO(Results(cells=(both, one)).to_csv())))
+    metrics = [name for name in rows[0] if not name.endswith(("_low", "_high"))][6:9]
+    assert metrics == ["score", "sign:accuracy", "my size:r2"]
+    assert [rows[0][f"my size:r2{part}"] for part in ("", "_low", "_high")] == ["0.3", "0.2", "0.4"]
+    assert (rows[0]["score"], rows[1]["sign:accuracy"], rows[1]["my size:r2"]) == ("0.6", "0.9", "")
+
+
 def test_keys_of_a_later_version_are_passed_over(example, tmp_path):
     file = example.write(tmp_path)
     plain = json.loads(file.read_text())

@@ -299,8 +299,14 @@ class Results:
         return write_whole(path / JSON_FILE, text + "\n")
 
     def to_csv(self) -> str:
-        """Return a table with a row for each cell; a figure that is not known is an empty cell."""
-        names = sorted({name for cell in self.cells for name in cell.metrics})
+        """Return a table with a row for each cell; a figure that is not known is an empty cell.
+
+        The metrics of several tasks follow their mean, in columns ``task:metric``.
+        """
+        metrics = [_by_column(cell) for cell in self.cells]
+        own = sorted({name for cell in self.cells for name in cell.metrics})
+        # As the tasks follow each other in the data.
+        names = [*own, *(name for name in dict.fromkeys(name for one in metrics for name in one) if name not in own)]
         measured = [f"{name}{part}" for name in names for part in ("", "_low", "_high")]
         header = ["technique", "budget", "seed", "n_train", "status", "reason", *measured]
         header += [f"seconds_{part}" for part in SECONDS]
@@ -308,11 +314,11 @@ class Results:
         sheet = io.StringIO()
         rows = csv.writer(sheet, lineterminator="\n")
         rows.writerow([*header, "energy_joules"])
-        for cell in self.cells:
+        for cell, figures in zip(self.cells, metrics, strict=True):
             row: list[Any] = [cell.technique, "all" if cell.budget is None else cell.budget, cell.seed, cell.n_train]
             row += [cell.status, cell.reason]
             for name in names:
-                found = cell.metrics.get(name)
+                found = figures.get(name)
                 row += ["", "", ""] if found is None else [found.value, found.low, found.high]
             row += [cell.seconds.get(part, "") for part in SECONDS]
             row += [cell.peak_memory_mib, cell.trainable_parameters, cell.total_parameters]
@@ -425,6 +431,12 @@ def _estimates(plain: Mapping[str, Any]) -> dict[str, Estimate]:
 
 def _plain_estimates(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: estimate.to_dict() for name, estimate in metrics.items()}
+
+
+def _by_column(cell: Cell) -> dict[str, Estimate]:
+    """Return every metric of a cell by the name of its column in the table."""
+    of_tasks = {f"{task}:{name}": one for task, metrics in cell.tasks.items() for name, one in metrics.items()}
+    return {**cell.metrics, **of_tasks}
 
 
 def _cell(value: Any) -> Any:
