@@ -456,3 +456,10 @@ def test_ignored_columns_are_no_inputs_and_need_not_be_there(tmp_path):
         (tmp_path / "splits" / f"{split}.csv").write_text("\n".join(lines))
     both = read(tmp_path / "splits", ignore=["id"])[1]
     assert np.array_equal(both.inputs, np.tile(plain.inputs, (2, 1)))
+
+
+def test_a_table_with_two_columns_of_images_asks_for_the_option_as_both_python_and_the_command_call_it(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("left,right,label\na.png,c.png,x\nb.png,d.png,y\n")
+    with pytest.raises(DataError, match=r"option image or text \(--image, --text\)"):
+        read(table, labels="label")

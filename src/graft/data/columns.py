@@ -138,9 +138,9 @@ def _inputs(
         if modality is None and not images and not prose and numeric and len(free) - len(numeric) <= 1:
             return "features", None
     wanted, option = {
-        "image": ("a column of image paths", "image"),
-        "text": ("a column of texts", "text"),
-    }.get(modality or "", ("one column of image paths or of texts, or only numbers", "image or text"))
+        "image": ("a column of image paths", "image (--image)"),
+        "text": ("a column of texts", "text (--text)"),
+    }.get(modality or "", ("one column of image paths or of texts, or only numbers", "image or text (--image, --text)"))
     raise DataError(
         table.name,
         expected=wanted,
