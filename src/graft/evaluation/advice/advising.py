@@ -193,7 +193,7 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
                 reasons.append(check_reason(trial))
         for name in order:
             if name not in (order[0], second):
-                not_checked[name] = "because it is less likely to be the best"
+                not_checked[name] = "because others are more likely to be the best"
     # A technique with the network may be better than what is advised without it, and nobody has looked.
     undecided = technique == RAW and trial is None and order[0] not in (RAW, SCRATCH)
     reasons.append(conclusion(technique, question, found, undecided=undecided))
