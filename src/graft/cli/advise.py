@@ -122,7 +122,6 @@ def advice_for(
 
 def show(advice: Advice) -> None:
     """Print the advice, its reasons, and what is known of every technique."""
-
     print("\n".join(advice.lines()))
     print_table(COLUMNS, advice.rows(), title="Techniques, on examples that they have not learnt from")
     print("".join(f"{line}\n" for line in advice.not_tried()), end="")
