@@ -532,6 +532,38 @@ def test_a_target_is_adapted_to_and_never_learnt_from():
         assert np.array(one["confusion"]).sum(axis=0).tolist() == np.array(two["confusion"]).sum(axis=0).tolist()
 
 
+def test_single_adaptations_are_compared_on_features_and_through_the_network():
+    X, _ = vectors(120)
+    y = np.where(X[:, 2] > 0, "up", "down")
+    there, _ = vectors(60, seed=1)
+    truth = np.where(there[:, 2] > 0, "up", "down")
+    goal = Domain(there + np.array([0, 0, 1.5, 0, 0, 0], np.float32), truth, name="there")
+    names = ["source-only", "domain-adaptation:coral", "domain-adaptation:mcc", "domain-adaptation:shot"]
+    options = {"budgets": [20], "seeds": 1, "store": False, "epochs": 2, "techniques": names}
+    linear = torch.nn.Linear(2, 2)  # whose operations are counted
+    torch.nn.init.eye_(linear.weight)
+    expert = network(torch.nn.Sequential(Knows(), linear))
+    found = graft.compare(X, y, target=goal, backbone=expert, **options)
+    cells = {cell.technique: cell for cell in found.cells}
+    for cell in found.cells:
+        assert cell.status == "done", cell.reason
+    assert cells["domain-adaptation:coral"].score.value > cells["source-only"].score.value
+    (finding,) = found.verdict.findings
+    assert finding["question"] == "adaptation"
+    assert finding["without"] == "source-only"
+    for name in names[1:]:
+        (shown,) = (one for one in found.details if one["technique"] == name)
+        assert len(shown["coordinates"]["after"]["target"]) == 60
+        if name == "domain-adaptation:coral":  # so short a training moves features by less than bfloat16 shows
+            assert shown["coordinates"]["before"] != shown["coordinates"]["after"]
+    # Passes, each of a forward pass: 2 epochs of 36 and 60 examples, which a step takes three times, evaluations of the
+    # four held out, and all examples embedded before.
+    forward = cells["source-only"].flops["forward"]
+    assert cells["source-only"].flops["training"] == 100 * forward
+    trained = cells["domain-adaptation:mcc"].flops["training"] / forward
+    assert 3 * 2 * 96 + 100 <= trained <= 3 * 2 * 128 + 100 + 12 * 8
+
+
 def test_given_splits_are_kept(monkeypatch):
     monkeypatch.setattr(comparing, "measure", made_up)
     X, y = vectors(80)

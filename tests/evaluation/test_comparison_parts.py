@@ -32,6 +32,7 @@ from graft.evaluation.comparison.verdict import Wording, judge
 from graft.evaluation.results import Cell
 from graft.metrics import Estimate
 from graft.techniques import FeatureExtraction, Predictions
+from graft.techniques.adaptation import FEATURE_METHODS, NETWORK_METHODS
 from graft.techniques.technique import class_columns, evaluate
 
 # --- deals ---------------------------------------------------------------------------------------------------------
@@ -139,14 +140,14 @@ def test_budgets_are_ascending_and_end_with_all():
 
 def test_a_network_from_scratch_reads_pictures_of_the_size_that_the_pretrained_one_reads():
     sized = load_backbone("test_efficientnet", pretrained=False, image_size=32)
-    scratch = candidates("image", sized, target=False, several=False)["from-scratch"]
+    scratch = candidates("image", sized, kind="classification", target=False, several=False)["from-scratch"]
     options = {"device": None, "epochs": "auto", "store": False, "label_names": None, "seed": 0}
     task = Task("", "classification", ("a", "b"))
     assert model_of(scratch, [task], modality="image", backbone=sized, **options).image_size == (32, 32)
 
 
 def test_a_tournament_ends_with_the_time_budget():
-    adapted = candidates("features", None, target=True, several=False)["domain-adaptation"]
+    adapted = candidates("features", None, kind="classification", target=True, several=False)["domain-adaptation"]
     options = {"device": None, "epochs": "auto", "store": False, "label_names": None, "seed": 0}
     task = Task("", "classification", ("a", "b"))
     usual, short, long = (
@@ -200,7 +201,7 @@ def a_setup(backbone=None, **facts):
 
 
 def jobs_of(setup, names=("raw-input", "from-scratch"), budgets=(2, 5, None), seeds=(0, 1)):
-    offered = candidates("features", None, target=False, several=False)
+    offered = candidates("features", None, kind="classification", target=False, several=False)
     deals = [deal(setup.domain, setup.tasks, seed=seed, test=0.25) for seed in seeds]
     return [Job(offered[name], budget, one) for name in names for budget in budgets for one in deals]
 
@@ -544,7 +545,7 @@ WORDS = Wording(
 
 
 def said(cells):
-    offered = candidates("image", SimpleNamespace(name="net"), target=False, several=False)
+    offered = candidates("image", SimpleNamespace(name="net"), kind="classification", target=False, several=False)
     return judge(Curves(cells), list(offered.values()), WORDS, {})
 
 
@@ -743,7 +744,9 @@ def test_what_can_be_compared_depends_on_the_data():
     network = SimpleNamespace(name="net")
     names = {
         (modality, network_there, target, several): list(
-            candidates(modality, network if network_there else None, target=target, several=several)
+            candidates(
+                modality, network if network_there else None, kind="classification", target=target, several=several
+            )
         )
         for modality, network_there, target, several in (
             ("image", True, False, False),
@@ -757,7 +760,34 @@ def test_what_can_be_compared_depends_on_the_data():
     together, networks = ["raw-input", "single-task", "multi-task"], ["multi-task-network", "single-task-network"]
     assert names["text", True, False, True] == [*together, *networks, "from-scratch"]
     assert names["features", False, False, False] == ["raw-input", "from-scratch"]
-    offered = candidates("image", network, target=False, several=False)
+    offered = candidates("image", network, kind="classification", target=False, several=False)
     assert [one.name for one in chosen(["from-scratch", "raw-input"], offered)] == ["raw-input", "from-scratch"]
     with pytest.raises(RequestError, match="techniques"):
         chosen(["fine-tunning"], offered)
+    with pytest.raises(RequestError, match="Pass a target"):
+        chosen(["domain-adaptation:coral"], offered)
+
+
+def test_single_adaptations_take_part_where_they_are_named():
+    def offered(kind, network):
+        return candidates("image", network, kind=kind, target=True, several=False)
+
+    network = SimpleNamespace(name="net")
+    classes = offered("classification", network)
+    usual = [one.name for one in chosen(None, classes)]
+    assert usual == ["raw-input", "source-only", "domain-adaptation", "fine-tuning", "from-scratch"]
+    single = {one.method: one for one in classes.values() if not one.usual}
+    # What adapts, but for what needs labels of the target, and what is compared always.
+    assert set(single) == {*FEATURE_METHODS, *NETWORK_METHODS} - {"source-only", "tradaboost"}
+    assert all(one.sides == ("transfer", "adapted") for one in single.values())
+    assert {name for name, one in single.items() if one.trains} == set(NETWORK_METHODS)
+    asked = chosen(["domain-adaptation:mcc", "domain-adaptation:coral", "source-only"], classes)
+    assert [one.name for one in asked] == ["source-only", "domain-adaptation:coral", "domain-adaptation:mcc"]
+    assert not set(NETWORK_METHODS) & {one.method for one in offered("classification", None).values()}
+    numbers = {one.method for one in offered("regression", network).values()}
+    assert "coral" in numbers
+    assert not {"bbse", "jda", "meda", "dann-head", "mcc"} & numbers
+    with pytest.raises(RequestError, match=r"method of domain-adaptation: .* Did you mean 'coral'"):
+        chosen(["domain-adaptation:corl"], classes)
+    with pytest.raises(RequestError, match="tradaboost"):
+        chosen(["domain-adaptation:tradaboost"], classes)

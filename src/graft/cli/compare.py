@@ -34,7 +34,11 @@ def compare(
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How often everything is drawn anew.")] = 3,
     technique: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Compare this one; may be repeated; a wrong name lists all."),
+        typer.Option(
+            metavar="NAME",
+            help="Compare this one; may be repeated; a wrong name lists all. With --target, domain-adaptation:METHOD "
+            "is a single method, such as domain-adaptation:coral.",
+        ),
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(metavar="N", help="Of fine-tuning; from scratch four times as many.")

@@ -25,8 +25,9 @@ def technique_title(results: Results, name: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return a technique's name as it stands beside its line."""
-    return name.replace("-", " ").replace("_", " ")
+    """Return a technique's name as it stands beside its line: a single adaptation by its method."""
+    technique, _, method = name.partition(":")
+    return method or technique.replace("-", " ").replace("_", " ")
 
 
 def unreadable(results: Results) -> list[Mapping[str, Any]]:

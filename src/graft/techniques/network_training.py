@@ -83,6 +83,8 @@ class Run:
         Losses, evaluations, the best weights.
     epochs : float
         How often every example was seen.
+    examples : int
+        How many there were.
     trained_parameters : int
         How many numbers were trained at the end.
     cached : str
@@ -95,6 +97,7 @@ class Run:
     start: dict[str, torch.Tensor]
     done: Trained
     epochs: float
+    examples: int
     trained_parameters: int
     cached: str
 
@@ -109,6 +112,7 @@ class Run:
         return {
             "steps": progress.step,
             "epochs": self.epochs,
+            "examples_seen": self.epochs * self.examples,
             "losses": [value if math.isfinite(value) else None for value in progress.losses],
             "evaluations": [
                 {name: value if math.isfinite(value) else None for name, value in one.items()}
@@ -248,7 +252,8 @@ class NetworkTraining:
         last = parts(steps - 1)
         count = sum(values.numel() for name, values in network.named_parameters() if name in last)
         whole = Network(trunk, dict(network.heads)).eval()
-        return Run(whole, trunk, objective, start, done, done.progress.step / objective.epoch_steps, count, cached)
+        epochs = done.progress.step / objective.epoch_steps
+        return Run(whole, trunk, objective, start, done, epochs, learning.count, count, cached)
 
     def _parts(self, network: Network, groups: Any, steps: int, learning: Examples) -> Callable[[int], frozenset[str]]:
         """Return what is trained in which step; adapters are put into the network here."""

@@ -15,6 +15,8 @@ from graft.evaluation.comparison.boosted_trees import BoostedTrees
 from graft.evaluation.comparison.each_task import EachTask
 from graft.evaluation.comparison.raw_input import RawInput
 from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask
+from graft.techniques.adaptation.methods import BOOSTED, FEATURE_METHODS, feature_method
+from graft.techniques.adaptation.through_network import NETWORK_METHODS, tasks_of
 
 RAW, SCRATCH, FROZEN, TUNED = "raw-input", "from-scratch", "feature-extraction", "fine-tuning"
 UNADAPTED, ADAPTED = "source-only", "domain-adaptation"
@@ -47,6 +49,10 @@ class Candidate:
         Whether it embeds the training inputs by the frozen network.
     trains : bool
         Whether it trains a network.
+    method : str, optional
+        With a target, the ``method`` of `DomainAdaptation`; None: it is not told of the target.
+    usual : bool
+        Whether it takes part where nothing else was asked for.
     """
 
     name: str
@@ -55,14 +61,18 @@ class Candidate:
     description: str
     embeds: bool
     trains: bool
+    method: str | None = None
+    usual: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the results say of it."""
         return {"name": self.name, "title": self.title, "sides": list(self.sides), "description": self.description}
 
 
-def candidates(modality: str, backbone: Backbone | None, *, target: bool, several: bool) -> dict[str, Candidate]:
-    """Return the techniques that can be compared on such data, the cheapest first.
+def candidates(
+    modality: str, backbone: Backbone | None, *, kind: str, target: bool, several: bool
+) -> dict[str, Candidate]:
+    """Return the techniques that can be compared on such data, the cheapest first, single adaptations last.
 
     Parameters
     ----------
@@ -70,6 +80,8 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
         Of the inputs.
     backbone : Backbone or None
         The pretrained network; None for feature vectors.
+    kind : str
+        Of the task, if it is one.
     target : bool
         Whether there is another domain to adapt to.
     several : bool
@@ -97,6 +109,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
                 f"A head on {what}, fitted to the source and used on the target as it is.",
                 embeds=True,
                 trains=False,
+                method="source-only",
             ),
             Candidate(
                 ADAPTED,
@@ -105,6 +118,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
                 f"A head on {what}, adapted to the target by the method that most evidence without labels speaks for.",
                 embeds=True,
                 trains=False,
+                method="auto",
             ),
         ]
     elif several:
@@ -151,7 +165,7 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
                 trains=False,
             )
         )
-        return {one.name: one for one in found}
+        return {one.name: one for one in [*found, *(_adaptations(kind, what, "", transfer) if target else [])]}
     found.append(
         Candidate(
             TUNED,
@@ -173,7 +187,45 @@ def candidates(modality: str, backbone: Backbone | None, *, target: bool, severa
                 trains=True,
             )
         )
-    return {one.name: one for one in found}
+    return {one.name: one for one in [*found, *(_adaptations(kind, what, network, transfer) if target else [])]}
+
+
+def _adaptations(kind: str, what: str, network: str, transfer: tuple[str, ...]) -> list[Candidate]:
+    """Return the single methods of adaptation: those on features, then, if there is a network, those that train it.
+
+    A comparison adapts to a target without labels: what needs some is not among them, nor is *source only*, which has
+    a name of its own.
+    """
+    here = [name for name in FEATURE_METHODS if name not in ("source-only", BOOSTED)]
+    found = [
+        Candidate(
+            f"{ADAPTED}:{name}",
+            f"{name} on {what}",
+            (*transfer, "adapted"),
+            f"A head on {what}, adapted to the target by {name}.",
+            embeds=True,
+            trains=False,
+            method=name,
+            usual=False,
+        )
+        for name in here
+        if kind in feature_method(name).tasks
+    ]
+    found += [
+        Candidate(
+            f"{ADAPTED}:{name}",
+            f"{name} through {network}",
+            (*transfer, "adapted"),
+            f"All layers of {network} retrained on both domains by {name}.",
+            embeds=True,
+            trains=True,
+            method=name,
+            usual=False,
+        )
+        for name in (NETWORK_METHODS if network else ())
+        if kind in tasks_of(name)
+    ]
+    return found
 
 
 def _networks_of_several(backbone: Backbone, network: str) -> list[Candidate]:
@@ -212,7 +264,7 @@ def _networks_of_several(backbone: Backbone, network: str) -> list[Candidate]:
 
 
 def chosen(asked: Sequence[str] | None, offered: dict[str, Candidate]) -> tuple[Candidate, ...]:
-    """Return the techniques asked for, in the order in which they are offered; by default all.
+    """Return the techniques asked for, in the order in which they are offered; by default the usual ones.
 
     Raises
     ------
@@ -220,16 +272,29 @@ def chosen(asked: Sequence[str] | None, offered: dict[str, Candidate]) -> tuple[
         If one is not offered for this data.
     """
     if asked is None:
-        return tuple(offered.values())
+        return tuple(one for one in offered.values() if one.usual)
     if isinstance(asked, str) or not len(asked):
         raise RequestError(
             "techniques",
             expected="a sequence of names",
             found=repr(asked),
-            remedy=f"Pass techniques=[{next(iter(offered))!r}], for example, or leave it out for all.",
+            remedy=f"Pass techniques=[{next(iter(offered))!r}], for example, or leave it out for the usual ones.",
         )
+    usual = [name for name, one in offered.items() if one.usual]
+    methods = [str(one.method) for one in offered.values() if not one.usual]
     for name in asked:
-        one_of("techniques", name, offered)
+        technique, colon, method = str(name).partition(":")
+        if technique in (ADAPTED, UNADAPTED) and ADAPTED not in offered:
+            raise RequestError(
+                "techniques",
+                expected=f"one of {', '.join(map(repr, usual))}, where there is no target",
+                found=repr(name),
+                remedy="Pass a target to adapt to (--target DATA), beside one label column.",
+            )
+        if technique == ADAPTED and colon:
+            one_of(f"method of {ADAPTED}", method, methods)
+        else:
+            one_of("techniques", name, usual)
     return tuple(one for name, one in offered.items() if name in asked)
 
 
@@ -280,10 +345,11 @@ def model_of(
     common: dict[str, Any] = {"task": task.kind, "label_names": label_names, **placed}
     if candidate.name in (RAW, FROZEN):
         return _alone(candidate, task, modality, backbone, label_names, placed)
-    if candidate.name in (UNADAPTED, ADAPTED):
-        method = "auto" if candidate.name == ADAPTED else "source-only"
-        adaptation = DomainAdaptation(backbone, method=method, **common)
-        if seconds is not None:
+    if candidate.method is not None:
+        if candidate.trains:
+            common["epochs"] = epochs
+        adaptation = DomainAdaptation(backbone, method=candidate.method, **common)
+        if seconds is not None and candidate.method == "auto":
             adaptation.set_params(budget=min(seconds, adaptation.get_params()["budget"]))
         return adaptation
     if candidate.name == TUNED:

@@ -83,7 +83,9 @@ def compare(
     budget_seconds : float, optional
         The comparison ends within this time: the cheapest cells are measured first, and what did not fit is listed.
     techniques : sequence of str, optional
-        Some of those that can be compared; a wrong name lists them. By default all.
+        Some of those that can be compared; a wrong name lists them. By default all but single adaptations: with a
+        target, ``"domain-adaptation"`` is the method that ``"auto"`` of `DomainAdaptation` finds, and
+        ``"domain-adaptation:coral"``, for instance, one of its methods by itself.
     task : {"auto", "classification", "multilabel", "regression", "multi-task"}
         As in `FeatureExtraction`; a table whose columns are not all of zeros and ones has several tasks.
     groups : array of shape (n,), optional
@@ -161,7 +163,7 @@ def compare(
             found=f"{len(tasks)} label columns",
             remedy="Name one label column, or leave out the target.",
         )
-    offered = candidates(modality, network, target=goal_domain is not None, several=len(tasks) > 1)
+    offered = candidates(modality, network, kind=tasks[0].kind, target=goal_domain is not None, several=len(tasks) > 1)
     compared = chosen(techniques, offered)
     deals = [deal(domain, tasks, seed=seed, test=test, target=goal_domain) for seed in seed_list]
     if goal_domain is not None and tasks[0].kind == "classification":

@@ -186,18 +186,19 @@ def planes(
     draw = np.random.default_rng((seed, 0x2D))
     here = np.sort(draw.permutation(learnt)[:_POINTS])
     there = np.sort(draw.permutation(target.size)[:_POINTS])
-    options: dict[str, Any] = {"store": store, "strict": False, "progress": False}
 
-    def features(network: Any) -> tuple[Any, Any]:
+    def features(network: Any, store: Any) -> tuple[Any, Any]:
+        options: dict[str, Any] = {"store": store, "strict": False, "progress": False}
         return embed(network, source.inputs[here], **options), embed(network, target.inputs[there], **options)
 
-    first, second = features(backbone)
+    first, second = features(backbone, store)
     words = {
         "source_labels": _words(source.labels, here[first.rows]),
         "target_labels": _words(target.labels, there[second.rows]),
     }
     before = _plane(_array(first.features), _array(second.features))
-    own = features(model.backbone_) if model.backbone_ is not backbone else (first, second)
+    # Of a network that is thrown away in a moment, nothing is worth keeping.
+    own = features(model.backbone_, False) if model.backbone_ is not backbone else (first, second)
     after = _plane(*_placed(model.head_, _array(own[0].features), _array(own[1].features)))
     return {"before": {**before, **words}, "after": {**after, **words}}
 

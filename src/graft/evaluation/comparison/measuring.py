@@ -15,7 +15,7 @@ from graft.backbones import Backbone, embed
 from graft.data import Domain, Task, label_array
 from graft.errors import DataError, GraftError
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
-from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, UNADAPTED, Candidate, model_of
+from graft.evaluation.comparison.candidates import FROZEN, Candidate, model_of
 from graft.evaluation.comparison.each_task import EachTask
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import evidence, no_evidence, planes
@@ -105,7 +105,7 @@ class Measured:
 def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None = None) -> Measured:
     """Fit, predict the test examples, and return what was found; `seconds` are left of the budget (None: no end)."""
     candidate, deal, rows, domain = job.candidate, job.deal, job.rows, setup.domain
-    adapts = candidate.name in (ADAPTED, UNADAPTED)
+    adapts = candidate.method is not None
     model = model_of(
         candidate,
         setup.tasks,
@@ -142,7 +142,7 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         else _judge(setup, deal.test, tested, answers, model)
     )
     predicting = time.perf_counter() - started
-    if candidate.name == ADAPTED:
+    if "adapted" in candidate.sides:
         assert setup.target is not None
         frozen = model.backbone_ if setup.backbone is None else setup.backbone
         points = planes(model, frozen, domain, rows, setup.target, store=setup.store, seed=deal.seed)
@@ -195,7 +195,7 @@ def _warm(candidate: Candidate, tasks: tuple[Task, ...]) -> None:
     What libraries load and keep when they are first used would else be a cost of the first cell.
     """
     # Heads come before a training, too; the network itself was run when its cost was measured.
-    like = replace(candidate, name=FROZEN) if candidate.trains else candidate
+    like = replace(candidate, name=FROZEN, method=None) if candidate.trains else candidate
     few = [replace(task, classes=task.classes[:2]) for task in tasks]
     draw = np.random.default_rng(0)
     vectors = draw.normal(size=(_FEW, 3)).astype(np.float32)
@@ -220,7 +220,7 @@ def _warm(candidate: Candidate, tasks: tuple[Task, ...]) -> None:
         label_names=names,
         seed=0,
     )
-    further = {"target": Domain(vectors + 1)} if like.name in (ADAPTED, UNADAPTED) else {}
+    further = {} if like.method is None else {"target": Domain(vectors + 1)}
     with suppress(GraftError, ValueError):  # what cannot be fitted says so in its cell
         model.fit(vectors, labels, groups=None, **further)
         model.predictions(vectors)
@@ -413,11 +413,10 @@ def _flops(setup: Setup, job: Job, model: Any, n_train: int, embedded: int) -> d
         return None
     passes: float = embedded
     if job.candidate.trains:
-        learning = n_train * (1 - _HELD_OUT)
         for told in _trainings(model):
             # Learning tasks together trains twice always: once to measure, and once on all examples.
             twice = isinstance(model, MultiTask) or told.get("refitted")
             short = (told.get("mirroring") or {}).get("steps", 0) / max(told["steps"], 1)
-            passes += _STEP * told["epochs"] * learning * ((2 if twice else 1) + short)
+            passes += _STEP * told["examples_seen"] * ((2 if twice else 1) + short)
             passes += len(told["evaluations"]) * n_train * _HELD_OUT
     return {"forward": forward, "training": forward * passes}

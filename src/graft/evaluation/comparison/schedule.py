@@ -146,7 +146,7 @@ def _settle(job: Job, key: str, ledger: Ledger, measure: Callable[[Job], Measure
 def _unseen(job: Job, count: int, cost: NetworkCost, setup: Setup) -> float:
     """Return the seconds of a cell of which there is no like."""
     if not job.candidate.trains:
-        return _ADAPTATION if job.candidate.sides[-1] == "adapted" else _HEAD
+        return _ADAPTATION if job.candidate.method == "auto" else _HEAD
     longer = len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1 if job.candidate.embeds else _SCRATCH
     steps = _STEPS + _EPOCHS * count / _BATCH if setup.epochs == "auto" else setup.epochs * count / _BATCH
     predicted = len(job.deal.test) * (cost.data_seconds + cost.feature_seconds)

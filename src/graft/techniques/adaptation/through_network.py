@@ -70,6 +70,7 @@ class AdaptedNetwork:
         return {
             "steps": starts[-1],
             "epochs": sum(one["epochs"] for one in told),
+            "examples_seen": sum(one["examples_seen"] for one in told),
             "losses": [value for one in told for value in one["losses"]],
             "evaluations": [
                 {**found, "step": found["step"] + start}
