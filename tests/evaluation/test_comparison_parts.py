@@ -173,7 +173,7 @@ def test_the_example_that_is_least_like_the_others_is_shown_first(kind):
     model = FeatureExtraction(None, task=kind, label_names=names, store=False).fit(X[:100], y[:100])
     found = model.predictions(X[rows])
     evaluation = evaluate(model.task_, y[rows], found.labels, found.probabilities)
-    shown = evidence(Domain(X, y), "features", rows, found, model.task_, evaluation)["foreign"]
+    shown = evidence(Domain(X, y), "features", rows, y[rows], found, model.task_, evaluation)["foreign"]
     assert shown[0]["row"] == 113
     assert [one["score"] for one in shown] == sorted((one["score"] for one in shown), reverse=True)
     assert all((one["p"] is None) == (kind != "classification") for one in shown)
@@ -349,12 +349,13 @@ def test_a_cell_that_ended_the_process_twice_is_not_begun_again(tmp_path):
 
 def test_a_measured_cell_survives_json():
     values = np.array([0.5, np.nan, 1.0])
-    one = Measured(Cell("a", 5, 0, 10), np.array([3, 5, 9]), np.array([1.0, 0.0, 0.5]), {"t": values}, 2.0, {"x": 1})
+    one = Measured(Cell("a", 5, 0, 10), np.array([3, 5, 9]), np.array([1.0, 0.0, 0.5]), {"t": values}, 2.0, ({"x": 1},))
     two = Measured.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False)))
     assert two.cell == one.cell
     assert np.array_equal(two.rows, one.rows)
     assert np.array_equal(two.values, one.values)
     assert np.array_equal(two.tasks["t"], values, equal_nan=True)
+    assert two.details == one.details
     alone = two.of_task("t")
     assert alone.rows.tolist() == [3, 9]
     assert alone.values.tolist() == [0.5, 1.0]

@@ -70,7 +70,7 @@ def test_printing_them_says_what_was_compared_and_what_came_out(example):
 
 def test_the_file_is_plain_json_with_a_format(example, tmp_path):
     plain = json.loads(example.write(tmp_path).read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert (plain["format"], plain["kind"]) == (1, "graft comparison")
+    assert (plain["format"], plain["kind"]) == (2, "graft comparison")
     assert plain["cells"][0]["score"] == {"value": 0.8, "low": 0.7, "high": 0.9}
     assert plain["cells"][1]["score"] is None
 

@@ -102,7 +102,12 @@ class Builder:
             "cells": cells,
             "summary": summary,
             "verdict": self._verdict(summary),
-            "details": tuple(self._detail(name, cells) for name in self.techniques if any(map(_of(name), cells))),
+            "details": tuple(
+                self._detail(name, cells, task)
+                for name in self.techniques
+                if any(map(_of(name), cells))
+                for task in (self.tasks or (None,))
+            ),
         }
         return Results(**{**parts, **changes})
 
@@ -272,10 +277,11 @@ class Builder:
         parts = {"factor": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio}
         return {"budget": one["budget"], "with": one[what], "without": other[what], **parts}
 
-    def _detail(self, name, cells):
+    def _detail(self, name, cells, task):
         cell = next(cell for cell in reversed(cells) if cell.done and cell.technique == name)
         plain = {
             "technique": name,
+            "task": task,
             "budget": cell.budget,
             "seed": cell.seed,
             "n_train": cell.n_train,
@@ -288,11 +294,7 @@ class Builder:
             "foreign": [],
             "coordinates": self._coordinates(name) if self.target else None,
             "predicted": None,
-            "gains": [],
         }
-        if self.tasks:
-            gains = [{"task": task, **_estimate(0.02, 0.02, wide=True).to_dict()} for task in self.tasks]
-            return {**plain, "gains": gains if name == "multi-task" else []}
         if self.kind == "multilabel":
             wrong = [
                 {**self._example(row, 0, 1, 0.99 - 0.05 * row), "label": self.classes[row % 2]} for row in range(4)

@@ -116,7 +116,7 @@ def test_every_section_is_there_exactly_when_its_data_is(case, made, pages):
         "curves": bool(results.summary),
         "worth": bool(results.verdict.findings),
         "domains": any(one["coordinates"] for one in details),
-        "tasks": any(one["gains"] for one in details),
+        "tasks": any(one["tasks"] for one in results.verdict.findings),
         "models": bool(details),
         "left-out": any(not cell.done for cell in results.cells),
         "measured": True,
@@ -125,9 +125,26 @@ def test_every_section_is_there_exactly_when_its_data_is(case, made, pages):
     assert list(page.sections) == [name for name, there in expected.items() if there]
     charts = len(page.all("svg"))
     drawn = 2 * bool(results.summary) + sum(bool(one["gains"]) for one in results.verdict.findings)
-    drawn += any(one["gains"] for one in details) + sum(bool(one["coordinates"]) for one in details)
+    drawn += expected["tasks"] + sum(bool(one["coordinates"]) for one in details)
     drawn += sum(bool(one[part]) for one in details for part in ("confusion", "calibration", "predicted"))
     assert charts == drawn
+
+
+def test_each_of_several_tasks_has_a_part_of_every_model(made, pages):
+    results, page = made["tasks"], pages["tasks"]
+    tasks = [one["task"] for one in contents.details_of(results, None)]
+    assert len(set(tasks)) == len(tasks) > 1
+    parts = [one["data-part"] for one in page.all("details", "task")]
+    models = len(page.all("details", "model"))
+    assert models == len({one["technique"] for one in results.details})
+    assert parts == [f"task{place}-{number}" for place in range(models) for number in range(len(tasks))]
+    cell = contents.cell_of(results, contents.detail_of(results, None))
+    for task in tasks:
+        assert f"{task}: {wording.percent(cell.tasks[task]['accuracy'].value)} accuracy" in page.text
+    first, second = (reports.confusion_matrix(results, task=task) for task in tasks[:2])
+    drawn = [[one.get_text() for one in figure.axes[0].texts] for figure in (first, second)]
+    assert drawn[0] != drawn[1]
+    assert reports.calibration(results, task="no such task") is None
 
 
 @pytest.mark.parametrize(

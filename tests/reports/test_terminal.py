@@ -47,6 +47,10 @@ def test_a_model_is_shown_on_request(made):
         assert wording.percent(one["confidence"]) in text
     assert wording.percent(detail["wrong"][0]["p"]) in text
     assert "Largest errors" in shown(made["numbers"], models=True)
+    several = shown(made["tasks"], models=True)
+    for detail in contents.details_of(made["tasks"], None):
+        assert f"examples: {detail['task']}" in " ".join(several.split())
+        assert wording.percent(detail["wrong"][0]["p"]) in several
 
 
 def test_a_terminal_is_given_no_orders(made):
@@ -77,7 +81,7 @@ def test_the_command_renders_again(made, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"format": 1', '"format": 2', "format 2"),
+        ('"format": 2', '"format": 3', "format 3"),
         ('"kind": "graft comparison"', '"kind": "graft gossip"', "something else"),
         ('"n_train"', '"n_trained"', "n_train"),
         ('"calibration": [', '"calibration": [7, ', "calibration[0]"),

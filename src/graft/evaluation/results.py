@@ -22,7 +22,7 @@ from graft.errors import GraftError, RequestError, RunError
 from graft.metrics.estimate import Estimate
 from graft.persistence import whole_file
 
-FORMAT = 1
+FORMAT = 2
 KIND = "graft comparison"
 JSON_FILE, CSV_FILE, CELLS = "results.json", "results.csv", "cells"
 
@@ -190,7 +190,8 @@ class Results:
         The learning curves: for each technique and budget the score over the seeds, with its interval, and its cost.
     verdict : Verdict
     details : tuple of dict
-        For each technique, its cell with most labels in full: classes, confusion, calibration, examples.
+        For each technique, of each task that was tested, its cell with most labels in full: classes, confusion,
+        calibration, examples.
 
     Examples
     --------

@@ -140,7 +140,7 @@ def task_gains(results: Results) -> Figure | None:
     return _whiskers(results, rows, LIGHT[LINES[0]]) if rows else None
 
 
-def calibration(results: Results, *, technique: str | None = None) -> Figure | None:
+def calibration(results: Results, *, technique: str | None = None, task: str | None = None) -> Figure | None:
     """Return how often predictions are right against how sure they are; on the diagonal they are neither too sure nor
     too doubtful. The larger a point, the more predictions.
 
@@ -150,13 +150,15 @@ def calibration(results: Results, *, technique: str | None = None) -> Figure | N
         Of a comparison.
     technique : str, optional
         Whose; by default of the technique that the verdict speaks for.
+    task : str, optional
+        Of several tasks, which; by default the first.
 
     Returns
     -------
     Figure or None
         None for numbers, which have no probabilities.
     """
-    detail = contents.detail_of(results, technique)
+    detail = contents.detail_of(results, technique, task)
     if detail is None or not detail["calibration"]:
         return None
     bins = detail["calibration"]
@@ -176,7 +178,7 @@ def calibration(results: Results, *, technique: str | None = None) -> Figure | N
     return figure
 
 
-def confusion_matrix(results: Results, *, technique: str | None = None) -> Figure | None:
+def confusion_matrix(results: Results, *, technique: str | None = None, task: str | None = None) -> Figure | None:
     """Return how many examples of each class (row) were taken for each class (column); dark: a large share of the row.
 
     Parameters
@@ -185,6 +187,8 @@ def confusion_matrix(results: Results, *, technique: str | None = None) -> Figur
         Of a comparison.
     technique : str, optional
         Whose; by default of the technique that the verdict speaks for.
+    task : str, optional
+        Of several tasks, which; by default the first.
 
     Returns
     -------
@@ -195,7 +199,7 @@ def confusion_matrix(results: Results, *, technique: str | None = None) -> Figur
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import NullLocator
 
-    detail = contents.detail_of(results, technique)
+    detail = contents.detail_of(results, technique, task)
     if detail is None or not detail["confusion"]:
         return None
     matrix = np.array(detail["confusion"], np.float64)
@@ -241,7 +245,7 @@ def confusion_matrix(results: Results, *, technique: str | None = None) -> Figur
     return figure
 
 
-def predictions(results: Results, *, technique: str | None = None) -> Figure | None:
+def predictions(results: Results, *, technique: str | None = None, task: str | None = None) -> Figure | None:
     """Return predicted numbers against true ones; on the diagonal they agree.
 
     Parameters
@@ -250,13 +254,15 @@ def predictions(results: Results, *, technique: str | None = None) -> Figure | N
         Of a comparison of regressions.
     technique : str, optional
         Whose; by default of the technique that the verdict speaks for.
+    task : str, optional
+        Of several tasks, which; by default the first.
 
     Returns
     -------
     Figure or None
         None where classes are predicted.
     """
-    detail = contents.detail_of(results, technique)
+    detail = contents.detail_of(results, technique, task)
     if detail is None or not detail["predicted"] or not detail["predicted"]["true"]:
         return None
     true, guessed = (np.array(detail["predicted"][part], np.float64) for part in ("true", "predicted"))

@@ -70,11 +70,27 @@ def details_in_order(results: Results) -> list[Mapping[str, Any]]:
     )
 
 
-def detail_of(results: Results, name: str | None) -> Mapping[str, Any] | None:
-    """Return the details of a technique; None: of the one that is shown first."""
-    if name is None:
-        return next(iter(details_in_order(results)), None)
-    return next((one for one in results.details if one["technique"] == name), None)
+def details_of(results: Results, name: str | None) -> list[Mapping[str, Any]]:
+    """Return the details of a technique, of each task that was tested; None: of the technique that is shown first."""
+    ordered = details_in_order(results)
+    wanted = ordered[0]["technique"] if ordered and name is None else name
+    return [one for one in ordered if one["technique"] == wanted]
+
+
+def detail_of(results: Results, name: str | None, task: str | None = None) -> Mapping[str, Any] | None:
+    """Return the details of a technique and one of its tasks; None: of the one that is shown first."""
+    return next((one for one in details_of(results, name) if task is None or task_of(one) == task), None)
+
+
+def task_of(detail: Mapping[str, Any]) -> str | None:
+    """Return which of several tasks details are of; None where there is one."""
+    task: str | None = detail.get("task")
+    return task
+
+
+def wrong_title(detail: Mapping[str, Any]) -> str:
+    """Return what the examples are called that a model is most wrong about."""
+    return "Largest errors" if detail["predicted"] else "Most confidently wrong"
 
 
 def cell_of(results: Results, detail: Mapping[str, Any]) -> Cell | None:
@@ -145,14 +161,8 @@ def answers(example: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def task_gains(results: Results) -> list[Mapping[str, Any]]:
-    """Return the gain of each task from learning them together: over all cells, else of one cell."""
-    for finding in results.verdict.findings:
-        if finding.get("tasks"):
-            return list(finding["tasks"])
-    for detail in details_in_order(results):
-        if detail.get("gains"):
-            return list(detail["gains"])
-    return []
+    """Return the gain of each task from learning them together."""
+    return next((list(finding["tasks"]) for finding in results.verdict.findings if finding.get("tasks")), [])
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -21,42 +21,83 @@ _PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
 
 def models(results: Results) -> Markup | None:
     """Return each technique's model with most labels: classes, confusion, calibration, examples."""
-    details = contents.details_in_order(results)
-    if not details:
+    if not results.details:
         return None
+    names = dict.fromkeys(one["technique"] for one in contents.details_in_order(results))
     return element(
         "section",
         element("h2", "Where it is right, and where it is wrong"),
         element("p", "One model of each technique, learnt from the most labels, on its test examples.", class_="quiet"),
-        [_model(results, one, place) for place, one in enumerate(details)],
+        [_model(results, contents.details_of(results, name), place) for place, name in enumerate(names)],
         data_part="models",
     )
 
 
-def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
-    name = detail["technique"]
-    cell = contents.cell_of(results, detail)
+def _model(results: Results, details: Sequence[Mapping[str, Any]], place: int) -> Markup:
+    """Return a technique's model: of one task what it shows, of several each task's to unfold."""
+    first = details[0]
+    cell = contents.cell_of(results, first)
     says = "" if cell is None or cell.score is None else f": {score(cell.score.value, results.score)}"
-    examples = counted(detail["examples"], "test example") if detail["examples"] is not None else "its test examples"
-    which = f"Learnt from {counted(detail['n_train'], 'example')}, seed {detail['seed']}; tested on {examples}."
+    which = f"Learnt from {counted(first['n_train'], 'example')}, seed {first['seed']}"
+    if contents.task_of(first) is None:
+        shown, which = _shown(results, first, f"{place}"), f"{which}; tested on {_tested(first)}."
+    else:
+        shown = [_task(results, one, cell, place, number) for number, one in enumerate(details)]
+        which = f"{which}."
     return element(
         "details",
-        element("summary", element("h3", f"{contents.technique_title(results, name)}{says}")),
+        element("summary", element("h3", f"{contents.technique_title(results, first['technique'])}{says}")),
         element("p", which, class_="small quiet"),
         _metrics(results, cell),
+        shown,
+        class_="model",
+        open=place == 0,
+        data_part=f"model{place}",
+    )
+
+
+def _task(results: Results, detail: Mapping[str, Any], cell: Cell | None, place: int, number: int) -> Markup:
+    """Return what is shown of one of several tasks."""
+    task = contents.task_of(detail)
+    says = "" if cell is None else _task_score(cell.tasks.get(str(task), {}))
+    return element(
+        "details",
+        element("summary", element("h4", f"{label(task)}{says}")),
+        element("p", f"Tested on {_tested(detail)}.", class_="small quiet"),
+        _shown(results, detail, f"{place}-{number}"),
+        class_="task",
+        open=place == number == 0,
+        data_part=f"task{place}-{number}",
+    )
+
+
+def _task_score(metrics: Mapping[str, Estimate]) -> str:
+    """Return the metric of a task that decides, in words: accuracy, of numbers R²."""
+    found = ((name, metrics[name].value) for name in ("accuracy", "r2") if name in metrics)
+    return "".join(f": {metric(name, value)} {METRICS.get(name, name)}" for name, value in found)
+
+
+def _tested(detail: Mapping[str, Any]) -> str:
+    return counted(detail["examples"], "test example") if detail["examples"] is not None else "its test examples"
+
+
+def _shown(results: Results, detail: Mapping[str, Any], key: str) -> list[Markup | None]:
+    """Return the charts of a model and a task, its classes and its examples."""
+    which: dict[str, Any] = {"technique": detail["technique"], "task": contents.task_of(detail)}
+    return [
         element(
             "div",
             chart(
-                charts.confusion_matrix(results, technique=name),
-                f"confusion{place}",
+                charts.confusion_matrix(results, **which),
+                f"confusion{key}",
                 "Confusion matrix",
                 "Examples of each class (row) by the class that they were taken for (column); "
                 "the darker, the larger the share of the row.",
                 _spoken_confusions(detail),
             ),
             chart(
-                charts.calibration(results, technique=name),
-                f"calibration{place}",
+                charts.calibration(results, **which),
+                f"calibration{key}",
                 "Calibration",
                 "On the dotted line the model is right as often as it claims; below it, it is too sure. "
                 "Larger points hold more predictions.",
@@ -66,8 +107,8 @@ def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
                 ),
             ),
             chart(
-                charts.predictions(results, technique=name),
-                f"predictions{place}",
+                charts.predictions(results, **which),
+                f"predictions{key}",
                 "Predicted against true",
                 "Each point is a test example; on the dotted line both agree.",
                 "Predicted against true values of the test examples.",
@@ -75,12 +116,9 @@ def _model(results: Results, detail: Mapping[str, Any], place: int) -> Markup:
             class_="pair",
         ),
         _classes(detail),
-        _examples(detail["wrong"], _wrong_title(results), "wrong", results),
+        _examples(detail["wrong"], contents.wrong_title(detail), "wrong", results),
         _examples(detail["foreign"], "Least like the training data", "foreign", results),
-        class_="model",
-        open=place == 0,
-        data_part=f"model{place}",
-    )
+    ]
 
 
 def _metrics(results: Results, cell: Cell | None) -> Markup | None:
@@ -137,11 +175,6 @@ def _class_table(rows: list[Mapping[str, Any]]) -> Markup:
         ],
         name="classes",
     )
-
-
-def _wrong_title(results: Results) -> str:
-    kind = (results.data.get("task") or {}).get("kind")
-    return "Largest errors" if kind == "regression" else "Most confidently wrong"
 
 
 def _examples(examples: list[Mapping[str, Any]], title: str, kind: str, results: Results) -> Markup | None:

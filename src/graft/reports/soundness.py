@@ -85,6 +85,7 @@ _SHAPE: dict[str, Shape] = {
     "details": [
         {
             "technique": TEXT,
+            "task?": TEXT,
             "budget": BUDGET,
             "seed": COUNT,
             "n_train": COUNT,
@@ -97,7 +98,6 @@ _SHAPE: dict[str, Shape] = {
             "foreign": [_EXAMPLE],
             "coordinates?": {"before": _VIEW, "after": _VIEW},
             "predicted?": {"true": [ANY], "predicted": [ANY]},
-            "gains?": [_TASK],
         }
     ],
 }

@@ -67,8 +67,7 @@ def show(results: Results, *, models: bool = False, console: Console | None = No
     if tasks:
         rows = [[one["task"], *_gain_cells(results, one)] for one in tasks]
         _table(console, "Gain of each task, learnt with the others", ["task", "gain", "95 % interval"], rows)
-    detail = contents.detail_of(results, None) if models else None
-    if detail is not None:
+    for detail in contents.details_of(results, None) if models else ():
         _model(console, results, detail)
     _left_out(console, results)
 
@@ -186,7 +185,8 @@ def _gain_cells(results: Results, one: Mapping[str, Any]) -> tuple[str, str]:
 
 def _model(console: Console, results: Results, detail: Mapping[str, Any]) -> None:
     name = contents.technique_title(results, detail["technique"])
-    _title(console, f"{name}, learnt from {counted(detail['n_train'], 'example')}")
+    of = "" if contents.task_of(detail) is None else f": {contents.task_of(detail)}"
+    _title(console, f"{name}, learnt from {counted(detail['n_train'], 'example')}{of}")
     classes = sorted(detail["per_class"], key=lambda one: one["f1"] if one["f1"] is not None else 2.0)
     if classes:
         rows = [
@@ -209,9 +209,8 @@ def _model(console: Console, results: Results, detail: Mapping[str, Any]) -> Non
             for one in detail["calibration"]
         ]
         _table(console, "Calibration", ["how sure", "how often right", "predictions"], rows, words=())
-    kind = (results.data.get("task") or {}).get("kind")
     for title, part in (
-        ("Largest errors" if kind == "regression" else "Most confidently wrong", "wrong"),
+        (contents.wrong_title(detail), "wrong"),
         ("Least like the training data", "foreign"),
     ):
         rows = [

@@ -32,7 +32,7 @@ from graft.evaluation.comparison.provenance import data_facts, input_words, libr
 from graft.evaluation.comparison.schedule import measure_all
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.verdict import Wording, judge
-from graft.evaluation.results import Results, Verdict
+from graft.evaluation.results import Results
 from graft.metrics import METRIC_TITLES
 
 
@@ -356,7 +356,7 @@ def _results(
         cells=tuple(one.cell for one in measured),
         summary=tuple(_summary(curves, compared)),
         verdict=verdict,
-        details=tuple(_details(curves, compared, verdict)),
+        details=tuple(_details(curves, compared)),
     )
 
 
@@ -387,15 +387,14 @@ def _summary(curves: Curves, compared: Sequence[Candidate]) -> list[dict[str, An
     return found
 
 
-def _details(curves: Curves, compared: Sequence[Candidate], verdict: Verdict) -> list[dict[str, Any]]:
+def _details(curves: Curves, compared: Sequence[Candidate]) -> list[Mapping[str, Any]]:
     """Return what is shown of each technique's cell with most labels, the first seed of those."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for one in compared:
         budgets = curves.budgets(one.name)
         if budgets:
             cells = curves.cells(one.name, budgets[-1])
-            gains = [two["tasks"] for two in verdict.findings if two["tasks"] and two["with"] == one.name]
-            found.append({**cells[min(cells)].details, "gains": gains[0] if gains else []})
+            found += cells[min(cells)].details
     return found
 
 

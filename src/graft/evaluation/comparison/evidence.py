@@ -19,7 +19,7 @@ from graft.techniques import Predictions
 from graft.techniques.adaptation.adapted_head import AdaptedHead
 from graft.techniques.technique import label_table
 
-SHOWN = 12  # examples of a kind
+SHOWN, SHOWN_OF_A_TASK = 12, 6  # examples of a kind; of each of several tasks
 _PIXELS = 96  # of a thumbnail's side
 _POINTS = 200  # of each domain in the plane
 _PAIRS = 500  # true and predicted numbers
@@ -27,32 +27,42 @@ _INPUT_LENGTH = 500  # characters of a text
 
 
 def evidence(
-    domain: Domain, modality: str, rows: np.ndarray, found: Predictions, task: Task, evaluation: Evaluation
+    domain: Domain,
+    modality: str,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    found: Predictions,
+    task: Task,
+    evaluation: Evaluation,
+    *,
+    shown: int = SHOWN,
 ) -> dict[str, Any]:
     """Return what is shown of the predictions of some rows of a domain, as plain values.
 
     Parameters
     ----------
     domain : Domain
-        With labels.
+        Whose inputs were predicted.
     modality : str
         Of its inputs.
-    rows : array of shape (t,)
+    rows : array of shape (m,)
         Those that were predicted.
+    labels : array of shape (m,), or (m, labels) for multi-label tasks
+        What is right.
     found : Predictions
-        Their `rows` count over the t.
+        Of these rows, in their order.
     task : Task
         What was predicted.
     evaluation : Evaluation
         Of the same predictions.
+    shown : int
+        Examples of a kind.
     """
-    read = rows[found.rows]
-    labels = label_array(domain.labels)[read]
 
     def example(place: int, true: Any, predicted: Any, p: float | None) -> dict[str, Any]:
-        source = domain.inputs[read[place]]
+        source = domain.inputs[rows[place]]
         return {
-            "row": int(read[place]),
+            "row": int(rows[place]),
             "input": _name(source),
             "thumbnail": thumbnail(source) if modality == "image" else None,
             "true": _plain(true),
@@ -72,7 +82,7 @@ def evidence(
     if task.kind == "regression":
         truth, guess = np.asarray(labels, np.float64), np.asarray(found.labels, np.float64)
         error = np.abs(guess.reshape(len(guess), -1) - truth.reshape(len(truth), -1)).mean(axis=1)
-        for place in np.argsort(-error, kind="stable")[:SHOWN]:
+        for place in np.argsort(-error, kind="stable")[:shown]:
             wrong.append(example(int(place), truth[place], guess[place], None))
         pairs = {"true": truth[:_PAIRS].tolist(), "predicted": guess[:_PAIRS].tolist()}
     elif task.kind == "multilabel":
@@ -82,7 +92,7 @@ def evidence(
         known = np.isfinite(table)
         sure = np.where(guessed == 1, shares, 1 - shares)
         calibration = calibration_bins(sure[known], (guessed == table)[known])
-        order = np.argsort(-np.where(known & (guessed != table), sure, -1), axis=None)[:SHOWN]
+        order = np.argsort(-np.where(known & (guessed != table), sure, -1), axis=None)[:shown]
         for place, column in zip(*np.unravel_index(order, table.shape), strict=True):
             if known[place, column] and guessed[place, column] != table[place, column]:
                 one = example(int(place), table[place, column], guessed[place, column], float(sure[place, column]))
@@ -95,40 +105,26 @@ def evidence(
         columns = np.array([place_of[value] for value in guess.tolist()])
         sure = found.probabilities[np.arange(len(guess)), columns]
         calibration = calibration_bins(sure, right)
-        for place in np.argsort(np.where(right, 1, -sure), kind="stable")[: min(SHOWN, int((~right).sum()))]:
+        for place in np.argsort(np.where(right, 1, -sure), kind="stable")[: min(shown, int((~right).sum()))]:
             wrong.append(example(int(place), truth[place], guess[place], float(sure[place])))
     foreign: list[dict[str, Any]] = []
     if found.ood_scores is not None:
-        for place in np.argsort(-found.ood_scores, kind="stable")[:SHOWN]:
+        for place in np.argsort(-found.ood_scores, kind="stable")[:shown]:
             p = float(sure[place]) if sure is not None and sure.ndim == 1 else None
             one = example(int(place), answer(labels[place]), answer(found.labels[place]), p)
             foreign.append({**one, "score": float(found.ood_scores[place])})
     whole = evaluation.to_dict()
     return {
-        **no_evidence(evaluation.examples),
+        "task": None,
+        "examples": evaluation.examples,
         "classes": whole.get("classes", []),
         "confusion": whole.get("confusion"),
         "per_class": whole.get("per_class", []),
         "calibration": calibration,
         "wrong": wrong,
         "foreign": foreign,
-        "predicted": pairs,
-    }
-
-
-def no_evidence(examples: int) -> dict[str, Any]:
-    """Return what is shown of a model of which there is nothing to show, with the number of test examples."""
-    return {
-        "examples": examples,
-        "classes": [],
-        "confusion": None,
-        "per_class": [],
-        "calibration": [],
-        "wrong": [],
-        "foreign": [],
         "coordinates": None,
-        "predicted": None,
-        "gains": [],
+        "predicted": pairs,
     }
 
 

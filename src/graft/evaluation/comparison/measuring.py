@@ -18,7 +18,7 @@ from graft.evaluation.comparison.boosted_trees import BoostedTrees
 from graft.evaluation.comparison.candidates import FROZEN, Candidate, model_of
 from graft.evaluation.comparison.each_task import EachTask
 from graft.evaluation.comparison.energy import EnergyMeter
-from graft.evaluation.comparison.evidence import evidence, no_evidence, planes
+from graft.evaluation.comparison.evidence import SHOWN_OF_A_TASK, evidence, planes
 from graft.evaluation.comparison.memory import peak_memory
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.results import Cell
@@ -55,8 +55,8 @@ class Measured:
         Several tasks: what each of them adds to the score of that task, NaN where its label is not known.
     seconds : float
         Training and prediction, without embedding: what a like cell will take.
-    details : dict
-        For the report.
+    details : tuple of dict
+        For the report: of each task that was tested.
     unread, untested : tuple of (int, str, str)
         Row, name and reason of each input that could not be read: of those to learn from, and of those to test on.
     """
@@ -66,7 +66,7 @@ class Measured:
     values: np.ndarray = field(default_factory=lambda: np.empty(0))
     tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: tuple[Mapping[str, Any], ...] = ()
     unread: tuple[Failure, ...] = ()
     untested: tuple[Failure, ...] = ()
 
@@ -78,7 +78,7 @@ class Measured:
             "values": self.values.tolist(),
             "tasks": {name: [None if np.isnan(one) else one for one in each] for name, each in self.tasks.items()},
             "seconds": self.seconds,
-            "details": dict(self.details),
+            "details": [dict(one) for one in self.details],
             "unread": [list(one) for one in self.unread],
             "untested": [list(one) for one in self.untested],
         }
@@ -97,7 +97,7 @@ class Measured:
             np.array(plain["values"], np.float64),
             {name: np.array(each, np.float64) for name, each in plain["tasks"].items()},
             float(plain["seconds"]),
-            plain["details"],
+            tuple(plain["details"]),
             *(tuple((row, name, why) for row, name, why in plain[part]) for part in ("unread", "untested")),
         )
 
@@ -146,7 +146,7 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         assert setup.target is not None
         frozen = model.backbone_ if setup.backbone is None else setup.backbone
         points = planes(model, frozen, domain, rows, setup.target, store=setup.store, seed=deal.seed)
-        judged.details["coordinates"] = points
+        judged.details[0]["coordinates"] = points
     n_train = len(rows) - len(model.left_out_)
     more = setup.adapted_to.size if adapts and setup.adapted_to is not None else 0
     embedded = n_train + more if candidate.embeds else 0
@@ -171,7 +171,7 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         judged.values,
         judged.task_values,
         cell.seconds["training"] + predicting,
-        {**judged.details, **which},
+        tuple({**which, **one} for one in judged.details),
         _failures(rows, model.left_out_),
         _failures(deal.test, _first(answers).failures),
     )
@@ -236,7 +236,7 @@ class _Judged:
     rows: np.ndarray
     values: np.ndarray
     task_values: dict[str, np.ndarray]
-    details: dict[str, Any]
+    details: list[dict[str, Any]]
 
 
 def _judge(setup: Setup, rows: np.ndarray, tested: Domain, found: Predictions, model: Any) -> _Judged:
@@ -250,10 +250,10 @@ def _judge(setup: Setup, rows: np.ndarray, tested: Domain, found: Predictions, m
     if task.kind == "regression" and (np.ptp(numbers(labels).reshape(len(labels), -1), axis=0) == 0).any():
         raise _untestable("different numbers, to have an R²", "one and the same")
     evaluation = evaluate(task, labels, found.labels, found.probabilities, groups=groups)
-    details = evidence(setup.tested, setup.modality, rows, found, task, evaluation)
+    details = evidence(setup.tested, setup.modality, rows[found.rows], labels, found, task, evaluation)
     values = score_values(task, labels, found)
     metrics = evaluation.metrics
-    return _Judged(metrics[SCORES[task.kind]], metrics, {}, rows[found.rows], values, {}, details)
+    return _Judged(metrics[SCORES[task.kind]], metrics, {}, rows[found.rows], values, {}, [details])
 
 
 def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[str, Predictions]) -> _Judged:
@@ -267,6 +267,7 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
     groups = None if tested.groups is None else np.asarray(tested.groups)[read]
     metrics: dict[str, dict[str, Estimate]] = {}
     task_values: dict[str, np.ndarray] = {}
+    details: list[dict[str, Any]] = []
     for column in known_columns(tested.labels, setup.tasks, setup.label_names):
         task, known = column.task, column.known[read]
         varies = task.kind != "regression" or len(np.unique(column.labels[read][known].astype(np.float64))) > 1
@@ -280,9 +281,20 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
             read[known],
             np.asarray(one.labels)[known],
             None if one.probabilities is None else one.probabilities[known],
-            None,
+            None if one.ood_scores is None else one.ood_scores[known],
             (),
         )
+        told = evidence(
+            setup.tested,
+            setup.modality,
+            rows[read[known]],
+            labels[known],
+            part,
+            task,
+            evaluation,
+            shown=SHOWN_OF_A_TASK,
+        )
+        details.append({**told, "task": task.name})
         task_values[task.name] = np.full(len(read), np.nan)
         task_values[task.name][known] = score_values(task, labels[known], part)
     if not task_values:
@@ -290,7 +302,7 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
     shares = [np.nan_to_num(one) * len(one) / np.isfinite(one).sum() for one in task_values.values()]
     values = np.mean(shares, axis=0)
     score = bootstrap({"score": Statistic(values[:, None], lambda means: means[..., 0])}, groups=groups)["score"]
-    return _Judged(score, {"score": score}, metrics, rows[read], values, task_values, no_evidence(len(read)))
+    return _Judged(score, {"score": score}, metrics, rows[read], values, task_values, details)
 
 
 def _untestable(expected: str, found: str) -> DataError:
@@ -414,9 +426,10 @@ def _flops(setup: Setup, job: Job, model: Any, n_train: int, embedded: int) -> d
     passes: float = embedded
     if job.candidate.trains:
         for told in _trainings(model):
-            # Learning tasks together trains twice always: once to measure, and once on all examples.
-            twice = isinstance(model, MultiTask) or told.get("refitted")
+            # What is told is of several tasks the training on all examples, after one to measure; else that training.
+            learning = 1 - _HELD_OUT
+            again = learning if isinstance(model, MultiTask) else 1 / learning if told.get("refitted") else 0.0
             short = (told.get("mirroring") or {}).get("steps", 0) / max(told["steps"], 1)
-            passes += _STEP * told["examples_seen"] * ((2 if twice else 1) + short)
+            passes += _STEP * told["examples_seen"] * (1 + again + short)
             passes += len(told["evaluations"]) * n_train * _HELD_OUT
     return {"forward": forward, "training": forward * passes}

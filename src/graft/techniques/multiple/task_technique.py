@@ -127,7 +127,7 @@ class TaskTechnique(BaseEstimator, ABC):
                 embedding.rows,
                 as_written(self._task(name), head.predict(features)),
                 None if number else self._probabilities(name, head, features),
-                None if number else head.ood_score(features),
+                head.ood_score(features),
                 embedding.failures,
             )
         return found
