@@ -693,7 +693,11 @@ def test_the_command_refuses_what_it_cannot_compare(file, tmp_path, command):
         ((file, *report, "--labels", "many"), "--labels"),
         ((tmp_path / "bare.npy", *report), "labels"),
         ((file, *report, "--backbone", "minilm"), "features inputs"),
-        ((file, *report, "--technique", "magic"), "techniques"),
+        ((file, *report, "--technique", "magic"), "graft: --technique: expected one of"),
+        ((file, *report, "--technique", "domain-adaptation:coral"), "--target DATA"),
+        ((file, *report, "--labels", "1000"), "graft: --labels: expected"),
+        ((file, *report, "--test", "1"), "graft: --test: expected"),
+        ((file, *report, "--epochs", "0"), "graft: --epochs: expected"),
         ((file, *report, "--target", tmp_path / "bare.npy"), "to measure on"),
         ((tmp_path / "nothing", *report), "nothing"),
     ):

@@ -32,6 +32,11 @@ def test_scores_gains_figures_and_reasons_are_there(results):
             assert wording.gain(one["value"], results.score) in text
     for one in results.verdict.figures:
         assert wording.figure_words(one)[0] in text
+    for cost in contents.all_costs(results).values():
+        assert wording.seconds(cost["seconds"]["total"]) in text
+        for part in ("trainable_parameters", "total_parameters", "flops_forward", "flops_training"):
+            assert wording.quantity(cost[part]) in text
+    assert ("energy" in text) == any(cell.energy_joules is not None for cell in results.cells)
     assert results.verdict.text in flat
     assert ("What was left out" in text) == any(not cell.done for cell in results.cells)
 

@@ -7,9 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.cli.options import Data, Group, Image, ImageSize, Json, Label, Text, as_seconds, network_for, read_data
+from graft.cli.options import (
+    Data,
+    Group,
+    Image,
+    ImageSize,
+    Json,
+    Label,
+    Text,
+    as_seconds,
+    naming_options,
+    network_for,
+    read_data,
+)
 from graft.cli.show import counted, print_json
 from graft.errors import DataError, RequestError
+
+# What arguments of `graft.compare` are called here.
+_OPTIONS = {"budgets": "--labels", "epochs": "--epochs", "techniques": "--technique", "test": "--test"}
 
 
 def compare(
@@ -72,40 +87,41 @@ def compare(
     network = network_for(modality, data, backbone, image_size=image_size)
     earlier = earlier_results(out)
     cells = finished_cells(out)
-    found = run(
-        domain,
-        target=goal,
-        backbone=network,
-        budgets=sizes,
-        seeds=seeds,
-        budget_seconds=seconds,
-        techniques=technique,
-        image_size=image_size,
-        epochs="auto" if epochs is None else epochs,
-        test=test,
-        out=out,
-        random_state=seed,
-        command=_command(
-            data,
-            {
-                "out": out,
-                "target": target,
-                "backbone": backbone,
-                "budget": budget,
-                "labels": labels,
-                "seeds": seeds,
-                "technique": technique,
-                "epochs": epochs,
-                "test": test,
-                "text": text,
-                "image": image,
-                "label": label,
-                "group": group,
-                "image-size": image_size,
-                "seed": seed,
-            },
-        ),
-    )
+    with naming_options(_OPTIONS):
+        found = run(
+            domain,
+            target=goal,
+            backbone=network,
+            budgets=sizes,
+            seeds=seeds,
+            budget_seconds=seconds,
+            techniques=technique,
+            image_size=image_size,
+            epochs="auto" if epochs is None else epochs,
+            test=test,
+            out=out,
+            random_state=seed,
+            command=_command(
+                data,
+                {
+                    "out": out,
+                    "target": target,
+                    "backbone": backbone,
+                    "budget": budget,
+                    "labels": labels,
+                    "seeds": seeds,
+                    "technique": technique,
+                    "epochs": epochs,
+                    "test": test,
+                    "text": text,
+                    "image": image,
+                    "label": label,
+                    "group": group,
+                    "image-size": image_size,
+                    "seed": seed,
+                },
+            ),
+        )
     page = write_html(found, folder=out)
     if json:
         print_json({"report": str(page), **found.to_dict()})

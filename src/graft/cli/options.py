@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -119,6 +120,19 @@ def chosen_layer(layer: list[str] | None) -> Any:
     if not layer:
         return None
     return [int(name) if name.lstrip("-").isdigit() else name for name in layer]
+
+
+@contextmanager
+def naming_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Let errors of arguments of Python, by their names in `options`, name the options that stand for them."""
+    try:
+        yield
+    except RequestError as error:
+        if error.subject not in options:
+            raise
+        raise RequestError(
+            options[error.subject], expected=error.expected, found=error.found, remedy=error.remedy
+        ) from error
 
 
 def as_number(option: str, text: str) -> float:

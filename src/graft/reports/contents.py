@@ -133,6 +133,12 @@ def costs(results: Results, name: str) -> dict[str, Any] | None:
     }
 
 
+def all_costs(results: Results) -> dict[str, dict[str, Any]]:
+    """Return `costs` of every technique that was measured, in the order in which they are shown."""
+    found = {name: costs(results, name) for name in technique_names(results)}
+    return {name: one for name, one in found.items() if one is not None}
+
+
 def not_measured(results: Results) -> list[tuple[str, int | None, str, str, list[int]]]:
     """Return what was left out or failed: technique, number of labels, status, reason, and the seeds that share it."""
     found: dict[tuple[str, int | None, str, str], list[int]] = {}

@@ -11,15 +11,17 @@ from graft.reports.embedded import chart, estimated, gained
 from graft.reports.markup import Markup, element, number, table
 from graft.reports.palette import LIGHT, technique_style
 from graft.reports.wording import (
+    SIZES,
+    TIME_AND_MEMORY,
     UNKNOWN,
     budget_words,
     factor,
     factor_span,
     figure_words,
     gain,
+    known_columns,
     label,
     memory,
-    quantity,
     score,
     seconds,
     span,
@@ -87,22 +89,8 @@ def score_table(results: Results) -> Markup:
 
 def cost_table(results: Results) -> Markup:
     """Return what each technique costs with the most labels that all were measured with."""
-    found = {name: contents.costs(results, name) for name in contents.technique_names(results)}
-    costs = {name: one for name, one in found.items() if one is not None}
-    columns: list[tuple[str, Any, Any]] = [
-        ("reading", lambda one: one["seconds"]["data"], seconds),
-        ("features", lambda one: one["seconds"]["features"], seconds),
-        ("training", lambda one: one["seconds"]["training"], seconds),
-        ("in all", lambda one: one["seconds"]["total"], seconds),
-        ("memory", lambda one: one["peak_memory_mib"], memory),
-        ("trained parameters", lambda one: one["trainable_parameters"], quantity),
-        ("all parameters", lambda one: one["total_parameters"], quantity),
-        ("operations for one", lambda one: one["flops_forward"], quantity),
-        ("in the fit", lambda one: one["flops_training"], quantity),
-        ("energy", lambda one: one["energy_joules"], lambda value: quantity(value, "J")),
-    ]
-    # A column of which nothing is known (energy, on most machines) is not shown.
-    columns = [one for one in columns if any(one[1](cost) is not None for cost in costs.values())]
+    costs = contents.all_costs(results)
+    columns = known_columns((*TIME_AND_MEMORY, *SIZES), costs.values())
     rows = [
         [
             contents.short_name(name),
@@ -110,11 +98,11 @@ def cost_table(results: Results) -> Markup:
                 number(f"{cost['n_train']:,.0f}", cost["n_train"]),
                 element("small", budget_words(results, cost["budget"])),
             ],
-            *(number(written(read(cost)), read(cost)) for _, read, written in columns),
+            *(number(one.written(one.read(cost)), one.read(cost)) for one in columns),
         ]
         for name, cost in costs.items()
     ]
-    return table(["technique", "examples", *(one[0] for one in columns)], rows, name="costs")
+    return table(["technique", "examples", *(one.heading for one in columns)], rows, name="costs")
 
 
 def worth(results: Results) -> Markup | None:

@@ -11,6 +11,8 @@ from graft.reports.soundness import check_sound
 from graft.reports.verdict import headline, paragraph, title_of
 from graft.reports.wording import (
     MINUS,
+    SIZES,
+    TIME_AND_MEMORY,
     UNKNOWN,
     budget_words,
     clean,
@@ -19,11 +21,9 @@ from graft.reports.wording import (
     figure_words,
     gain,
     known,
-    memory,
+    known_columns,
     percent,
-    quantity,
     score,
-    seconds,
     shortened,
     span,
 )
@@ -146,17 +146,15 @@ def _score_cell(results: Results, point: Mapping[str, Any] | None, decimals: int
 
 
 def _costs(console: Console, results: Results) -> None:
-    rows = []
-    for name in contents.technique_names(results):
-        cost = contents.costs(results, name)
-        if cost is None:
-            continue
-        parts = [seconds(cost["seconds"][part]) for part in ("data", "features", "training", "total")]
-        numbers = quantity(cost["trainable_parameters"]), memory(cost["peak_memory_mib"])
-        rows.append([contents.short_name(name), f"{cost['n_train']:,.0f}", *parts, *numbers])
-    if rows:
-        header = ["", "labels", "reading", "features", "training", "in all", "trained", "memory"]
-        _table(console, "What it costs with the most labels", header, rows)
+    costs = contents.all_costs(results)
+    for title, part in (("What it costs with the most labels", TIME_AND_MEMORY), ("How large it is", SIZES)):
+        columns = known_columns(part, costs.values())
+        rows = [
+            [contents.short_name(name), f"{cost['n_train']:,.0f}", *(one.written(one.read(cost)) for one in columns)]
+            for name, cost in costs.items()
+        ]
+        if rows and columns:
+            _table(console, title, ["", "labels", *(one.heading for one in columns)], rows)
 
 
 def _gains(console: Console, results: Results, finding: Mapping[str, Any]) -> None:
@@ -174,7 +172,7 @@ def _gains(console: Console, results: Results, finding: Mapping[str, Any]) -> No
     first, second = (contents.short_name(finding[side]) for side in ("with", "without"))
     header = ["labels", "examples", "gain", "95 % interval", f"{second} needs", "times"]
     _table(console, f"{first} against {second}", header, rows)
-    if finding.get("text"):
+    if finding.get("text") and finding["text"] not in results.verdict.text:  # which stands above
         _say(console, finding["text"])
 
 

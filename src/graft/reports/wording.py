@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graft.evaluation.results import Results, factor_text
@@ -210,6 +211,38 @@ def quantity(value: float | None, unit: str = "") -> str:
             shown = value / power
             return f"{shown:.1f} {prefix}{unit}" if abs(shown) < 9.95 else f"{shown:.0f} {prefix}{unit}"
     return f"{value:.3g} {unit}".strip()
+
+
+@dataclass(frozen=True)
+class CostColumn:
+    """A column of a table of costs: its heading, its figure in one of `contents.costs`, how that is written."""
+
+    heading: str
+    read: Callable[[Mapping[str, Any]], float | None]
+    written: Callable[[float | None], str]
+
+
+# What grows with the labels, and what is of a size.
+TIME_AND_MEMORY = (
+    CostColumn("reading", lambda one: one["seconds"]["data"], seconds),
+    CostColumn("features", lambda one: one["seconds"]["features"], seconds),
+    CostColumn("training", lambda one: one["seconds"]["training"], seconds),
+    CostColumn("in all", lambda one: one["seconds"]["total"], seconds),
+    CostColumn("memory", lambda one: one["peak_memory_mib"], memory),
+)
+SIZES = (
+    CostColumn("trained parameters", lambda one: one["trainable_parameters"], quantity),
+    CostColumn("all parameters", lambda one: one["total_parameters"], quantity),
+    CostColumn("operations for one", lambda one: one["flops_forward"], quantity),
+    CostColumn("in the fit", lambda one: one["flops_training"], quantity),
+    CostColumn("energy", lambda one: one["energy_joules"], lambda value: quantity(value, "J")),
+)
+
+
+def known_columns(columns: Sequence[CostColumn], costs: Iterable[Mapping[str, Any]]) -> list[CostColumn]:
+    """Return the columns of which anything is known: energy, on most machines, is not."""
+    rows = list(costs)
+    return [one for one in columns if any(one.read(row) is not None for row in rows)]
 
 
 def budget_words(results: Results, budget: int | None) -> str:

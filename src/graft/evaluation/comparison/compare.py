@@ -135,6 +135,8 @@ def compare(
     if budget_seconds is not None:
         number("budget_seconds", budget_seconds, low=0)
     number("test", test, low=0.01, high=0.9)
+    if epochs != "auto":
+        number("epochs", epochs, low=0, open_low=True)
     seed_list = _seeds(seeds, random_state)
     modality, domain = _domain(data, y, groups, "data")
     if domain.labels is None:
