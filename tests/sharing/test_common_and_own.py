@@ -63,6 +63,40 @@ def test_ridge_leaves_out_exactly():
         assert found[row] == pytest.approx(one, rel=1e-8)
 
 
+def test_ridge_leaves_groups_out_exactly():
+    X, y, tasks = table()
+    draws = np.random.default_rng(3)
+    groups, weight = draws.integers(8, size=len(y)), draws.uniform(0.2, 3, len(y))
+    model = CommonAndOwnRidge(**FIXED).fit(X, y, tasks=tasks, sample_weight=weight, groups=groups)
+    several = 0
+    for group in np.unique(groups):
+        left, rest = groups == group, groups != group
+        several += len(set(tasks[left])) > 1
+        found = by_hand(X[rest], y[rest], tasks[rest], X[left], tasks[left], weight[rest])
+        np.testing.assert_allclose(model.out_of_fold_[left], found, rtol=1e-8)
+    assert several > 2  # groups of several tasks
+    alone = CommonAndOwnRidge(**FIXED).fit(X, y, tasks=tasks, sample_weight=weight)
+    own = CommonAndOwnRidge(**FIXED).fit(X, y, tasks=tasks, sample_weight=weight, groups=np.arange(len(y)))
+    np.testing.assert_allclose(own.out_of_fold_, alone.out_of_fold_, rtol=1e-8)
+    np.testing.assert_array_equal(model.coef_, alone.coef_)
+
+
+def test_what_groups_share_is_not_taken_for_what_tasks_share():
+    """Each group has a feature of its own, and a label: a weak penalty recalls the others of a group, nothing else."""
+    draws = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 4)
+    X = np.eye(30)[groups] + 0.01 * draws.normal(size=(120, 30))
+    tasks = np.tile(["a", "b"], 60)
+    number, code = draws.normal(size=30)[groups], (draws.normal(size=30) > 0)[groups]
+    for model, y in ((CommonAndOwnRidge(standardize=False), number), (CommonAndOwnLogistic(), code)):
+        apart, together = (clone(model).fit(X, y, tasks=tasks, groups=one) for one in (None, groups))
+        assert together.strengths_["common"] > 10 * apart.strengths_["common"]
+    with pytest.raises(DataError, match="groups"):
+        CommonAndOwnRidge().fit(X, number, tasks=tasks, groups=groups[:-1])
+    with pytest.raises(DataError, match="one group"):
+        CommonAndOwnLogistic().fit(X, code, tasks=tasks, groups=np.zeros(120))
+
+
 def test_ridge_with_integer_weights_is_ridge_with_copies():
     X, y, tasks = table()
     weight = np.random.default_rng(2).integers(0, 3, len(y))

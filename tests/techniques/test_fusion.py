@@ -56,6 +56,21 @@ def test_what_tells_is_used_and_of_what_does_not_next_to_nothing_is_left(kind):
 
 
 @KINDS
+def test_what_columns_recall_of_a_group_is_not_taken_for_what_they_tell(kind):
+    """Every group has a column that is its own: in other groups' folds it says nothing, in its own all."""
+    own, _, targets = made(kind, told=False)
+    groups = np.repeat(np.arange(COUNT // 4), 4)
+    recalled = targets[4 * groups]  # as the first of the group
+    columns = np.eye(COUNT // 4)[groups] * np.sqrt(COUNT // 4)
+    apart = fuse(kind, own, columns, recalled, np.ones(COUNT), 0)
+    together = fuse(kind, own, columns, recalled, np.ones(COUNT), 0, groups=groups)
+    weak = STRENGTHS[:2]
+    assert sum(apart.shares[one] for one in weak) > 0.99
+    assert together is None or sum(together.shares[one] for one in weak) < 0.02
+    assert fuse(kind, own, columns, recalled, np.ones(COUNT), 0, groups=np.zeros(COUNT)) is None
+
+
+@KINDS
 def test_a_head_that_is_right_already_keeps_its_outputs(kind):
     _, columns, targets = made(kind, told=True)
     right = targets if kind == "regression" else 20 * (targets - 0.5)

@@ -266,6 +266,36 @@ def test_one_data_set_for_each_task_of_different_sizes(vectors):
     assert np.array_equal(np.concatenate([model.predict(one.inputs) for one in (sides, heights)]), model.predict(X))
 
 
+@pytest.mark.parametrize("sharing", ["stacked", "common-and-own"])
+def test_examples_of_one_group_are_kept_together_where_the_tasks_are_weighed(sharing, monkeypatch):
+    from graft.sharing.common_and_own_logistic import CommonAndOwnLogistic
+    from graft.techniques.multiple import fusion
+
+    seen = []
+    if sharing == "stacked":
+        plain = fusion.fuse
+        monkeypatch.setattr(fusion, "fuse", lambda *args, groups: seen.append(groups) or plain(*args, groups=groups))
+    else:
+        fit = CommonAndOwnLogistic.fit
+
+        def kept(self, *args, groups, **more):
+            seen.append(groups)
+            return fit(self, *args, groups=groups, **more)
+
+        monkeypatch.setattr(CommonAndOwnLogistic, "fit", kept)
+    draws = np.random.default_rng(0)
+    groups = np.repeat([f"leaf {number}" for number in range(20)], 3)
+    X = draws.normal(size=(60, 4)).astype(np.float32)
+    table = np.where(X[:, :2] + X[:, 2:3] > 0, "yes", "no").astype(object)
+    table[::5, 1] = None
+    model = MultiTask(None, sharing=sharing, label_names=("one", "two"), compare=False, store=False)
+    model.fit(X, table, groups=groups)
+    assert seen
+    assert all(set(found) <= set(groups) for found in seen)
+    with pytest.raises(DataError, match="two groups or more"):
+        clone(model).fit(X, table, groups=np.zeros(60))
+
+
 def test_groups_are_stated_or_found(vectors, tmp_path):
     X, table = vectors
     model = MultiTask(grouping=[["height", "red"]], **QUICK).fit(X, table)

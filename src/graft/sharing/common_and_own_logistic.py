@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from graft._checks import integer, number
 from graft.errors import DataError, RequestError
 from graft.sharing.common_and_own_problem import CommonAndOwnProblem, solve
-from graft.sharing.task_column import places_of, task_places
+from graft.sharing.task_column import group_places, places_of, task_places
 
 COMMON = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RATIOS = (0.3, 1.0, 3.0, 10.0, 30.0, 1000.0)
@@ -109,7 +109,7 @@ class CommonAndOwnLogistic(BaseEstimator):
         self.folds = folds
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, tasks: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, tasks: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit all tasks.
 
         Parameters
@@ -122,11 +122,13 @@ class CommonAndOwnLogistic(BaseEstimator):
             The task of each example: names or numbers.
         sample_weight : array (n,), optional
             w.
+        groups : array (n,), optional
+            Examples of one group are left out together.
 
         Raises
         ------
         DataError
-            If there is one class alone, or `tasks` does not fit X or has missing values.
+            If there is one class alone, or `tasks` or `groups` does not fit X, or `tasks` has missing values.
         RequestError
             If an option is out of range.
         """
@@ -144,7 +146,9 @@ class CommonAndOwnLogistic(BaseEstimator):
         problem = CommonAndOwnProblem.of(X, codes, len(self.classes_), weight, places, len(self.tasks_))
         choice = _Choice([grid[0] for grid in grids], 1.0, None, [])
         if any(len(grid) > 1 for grid in grids):
-            dealt = _dealt(places, folds, integer("random_state", self.random_state, low=0))
+            seed = integer("random_state", self.random_state, low=0)
+            together = None if groups is None else group_places(groups, len(y))
+            dealt = _dealt(places, folds, seed) if together is None else _undivided(together, folds, seed)
             choice = _search(problem, grids, dealt)
         chosen, self.temperature_, self.selection_ = choice.strengths, choice.temperature, choice.tried
         problem = replace(problem, center=chosen[-1])
@@ -264,6 +268,13 @@ def _dealt(places: np.ndarray, folds: int, seed: int) -> np.ndarray:
     shuffled = np.random.default_rng(seed).permutation(len(places))
     fold = np.empty(len(places), dtype=np.intp)
     fold[shuffled[np.argsort(places[shuffled], kind="stable")]] = np.arange(len(places)) % folds
+    return fold
+
+
+def _undivided(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each example (n,), that of its group; `groups` are numbers from 0."""
+    number = int(groups.max()) + 1
+    fold: np.ndarray = np.random.default_rng(seed).permutation(np.arange(number) % folds)[groups]
     return fold
 
 

@@ -22,7 +22,7 @@ larger than the features are wide, whatever the number of tasks and examples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -31,7 +31,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from graft._checks import number
 from graft.errors import RequestError
-from graft.sharing.task_column import places_of, task_places
+from graft.sharing.task_column import group_places, places_of, task_places
 
 STRENGTHS = tuple(float(f"{value:.4g}") for value in np.logspace(-2, 6, 17))
 _NAMES = ("common", "own", "own_intercept")
@@ -67,7 +67,7 @@ class CommonAndOwnRidge(BaseEstimator):
     strengths_ : dict
         The chosen λ₀, λ₁ and λ_b.
     out_of_fold_ : ndarray (n,)
-        The prediction of each example without it.
+        The prediction of each example without it, or without its group.
     selection_ : list of dict
         Every combination that was tried, with its mean squared error of examples left out.
 
@@ -102,7 +102,7 @@ class CommonAndOwnRidge(BaseEstimator):
         self.own_intercept = own_intercept
         self.standardize = standardize
 
-    def fit(self, X: Any, y: Any, tasks: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, tasks: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit all tasks.
 
         Parameters
@@ -115,11 +115,13 @@ class CommonAndOwnRidge(BaseEstimator):
             The task of each example: names or numbers.
         sample_weight : array (n,), optional
             An integer weight equals as many copies of the example, which are left out together.
+        groups : array (n,), optional
+            Examples of one group are left out together.
 
         Raises
         ------
         DataError
-            If `tasks` does not fit X or has missing values.
+            If `tasks` or `groups` does not fit X, or `tasks` has missing values.
         RequestError
             If a strength is not positive.
         """
@@ -135,6 +137,8 @@ class CommonAndOwnRidge(BaseEstimator):
             deviation = np.sqrt(share @ np.square(X - location))
             scale = np.where(deviation > 1e-12 * np.maximum(1.0, np.abs(location)), deviation, 1.0)
         family = _Family.of((X - location) / scale, y, weight, places, len(self.tasks_))
+        if groups is not None:
+            family = replace(family, groups=_parts(group_places(groups, len(X))))
         chosen, self.selection_ = _search(family, grids)
         solution = family.solve(chosen)
         self.strengths_ = dict(zip(_NAMES, (float(value) for value in chosen), strict=True))
@@ -187,6 +191,7 @@ class _Family:
     weight: list[np.ndarray]
     second: np.ndarray
     first: np.ndarray
+    groups: list[np.ndarray] | None = None
 
     @staticmethod
     def of(features: np.ndarray, targets: np.ndarray, weight: np.ndarray, places: np.ndarray, tasks: int) -> _Family:
@@ -217,6 +222,8 @@ class _Family:
         parameters = beta + own_parts
         spread = inverse + shrinking @ np.linalg.solve(system, shrinking.transpose(0, 2, 1))
         left_out = np.empty(sum(len(part) for part in self.rows))
+        if self.groups is not None:
+            return _Solution(parameters, beta, self._without_groups(parameters, inverse, shrinking, system))
         for place, part in enumerate(self.rows):
             design, weight = self.design[place], self.weight[place]
             leverage = weight * np.einsum("nd,nd->n", design @ spread[place], design)
@@ -224,11 +231,44 @@ class _Family:
             left_out[part] = residual / np.maximum(1 - leverage, 1e-10)
         return _Solution(parameters, beta, left_out)
 
+    def _without_groups(
+        self, parameters: np.ndarray, inverse: np.ndarray, shrinking: np.ndarray, system: np.ndarray
+    ) -> np.ndarray:
+        r"""Return the residual (n,) of each example by the solution without its group.
+
+        That of a group g is :math:`(I - H_{gg})^{-1} (y_g - f_g)`, with
+
+        .. math:: H_{ij} = w_j (x_i^\top \tilde P_t S^{-1} \tilde P_u^\top x_j + [t = u] \, x_i^\top P_t x_j)
+
+        for example i of task t and j of task u: P is `inverse`, P̃ is `shrinking`, S is `system`.
+        """
+        count = sum(len(part) for part in self.rows)
+        task, design = np.empty(count, np.intp), np.empty((count, self.first.shape[1]))
+        weight, residual = np.empty(count), np.empty(count)
+        common, own = np.empty_like(design), np.empty_like(design)
+        for place, part in enumerate(self.rows):
+            task[part], weight[part], design[part] = place, self.weight[place], self.design[place]
+            common[part], own[part] = self.design[place] @ shrinking[place], self.design[place] @ inverse[place]
+            residual[part] = self.targets[place] - self.design[place] @ parameters[place]
+        shared = np.linalg.solve(system, common.T).T
+        left_out = np.empty(count)
+        for group in self.groups or ():
+            same = task[group][:, None] == task[group]
+            hat = common[group] @ shared[group].T + same * (own[group] @ design[group].T)
+            left_out[group] = np.linalg.solve(np.eye(len(group)) - hat * weight[group], residual[group])
+        return left_out
+
     def error(self, strengths: Sequence[float]) -> float:
         """Return the weighted mean squared error of examples left out."""
         left_out = self.solve(strengths).left_out
         weight = np.concatenate(self.weight)
         return float(weight @ np.square(left_out[np.concatenate(self.rows)]) / weight.sum())
+
+
+def _parts(places: np.ndarray) -> list[np.ndarray]:
+    """Return the examples of each group."""
+    order = np.argsort(places, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(places))[:-1])
 
 
 def _search(family: _Family, grids: list[list[float]]) -> tuple[list[float], list[dict[str, float]]]:

@@ -39,6 +39,26 @@ def places_of(tasks: Any, known: np.ndarray, rows: int) -> np.ndarray:
     return np.array([place_of.get(name, len(known)) for name in column.tolist()], dtype=np.intp)
 
 
+def group_places(groups: Any, rows: int) -> np.ndarray:
+    """Return the number of each example's group (n,), from 0.
+
+    Raises
+    ------
+    DataError
+        If there is not one group for each row, or there is one alone.
+    """
+    column = np.asarray(groups)
+    names, places = np.unique(column.astype(str), return_inverse=True)
+    if column.shape != (rows,) or len(names) < 2:
+        raise DataError(
+            "groups",
+            expected=f"one group for each of the {rows} rows, two groups or more",
+            found=f"shape {column.shape}" if column.shape != (rows,) else "one group",
+            remedy="Pass the group of each example, in the order of the rows, or leave groups out.",
+        )
+    return places
+
+
 def _column(tasks: Any, rows: int) -> np.ndarray:
     column = np.asarray(tasks)
     if column.shape != (rows,):

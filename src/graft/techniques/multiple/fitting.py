@@ -277,7 +277,15 @@ class Fitter:
         weight = tasks[0].found.sample_weight
         number = tasks[0].kind == "regression"
         model: Any = CommonAndOwnRidge() if number else CommonAndOwnLogistic(random_state=self._random_state or 0)
-        model.fit(features[rows], labels, tasks=which, sample_weight=None if weight is None else weight[rows])
+        groups = tasks[0].found.groups
+        kept = None if groups is None else np.asarray(groups)[rows].astype(str)
+        model.fit(
+            features[rows],
+            labels,
+            tasks=which,
+            sample_weight=None if weight is None else weight[rows],
+            groups=kept if kept is not None and len(np.unique(kept)) > 1 else None,
+        )
         outputs, heads = {}, {}
         for at, (place, task) in enumerate(zip(places, tasks, strict=True)):
             coefficients, intercept = model.coef_[at], np.atleast_1d(model.intercept_[at])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graft.errors import DataError
 from graft.techniques.material import Material
 
 
@@ -21,12 +22,24 @@ def deal_folds(tasks: tuple[Material, ...], folds: int, seed: int) -> np.ndarray
         How many.
     seed : int
         Decides within equal values.
+
+    Raises
+    ------
+    DataError
+        If all examples are of one group.
     """
     count = len(tasks[0].inputs)
     draws = np.random.default_rng(seed)
     groups = tasks[0].found.groups
     if groups is not None:
         names, place = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+        if len(names) < 2:
+            raise DataError(
+                "groups",
+                expected="two groups or more, of which one can be held out",
+                found=f"{len(names)}",
+                remedy="Leave groups out, or learn from more of them.",
+            )
         return (draws.permutation(len(names)) % folds)[place]
     task_of = np.full(count, len(tasks))
     value = np.zeros(count)

@@ -28,7 +28,14 @@ class Fusion:
 
 
 def fuse(
-    kind: str, own: np.ndarray, columns: np.ndarray, targets: np.ndarray, weight: np.ndarray, seed: int
+    kind: str,
+    own: np.ndarray,
+    columns: np.ndarray,
+    targets: np.ndarray,
+    weight: np.ndarray,
+    seed: int,
+    *,
+    groups: np.ndarray | None = None,
 ) -> Fusion | None:
     r"""Return what columns add to outputs of a head, or None where they add nothing.
 
@@ -55,6 +62,8 @@ def fuse(
         w, of any scale.
     seed : int
         Deals the folds.
+    groups : array of shape (n,), optional
+        Examples of one group are never divided by a fold.
 
     References
     ----------
@@ -62,7 +71,11 @@ def fuse(
     """
     count = len(own)
     weight = weight * (count / weight.sum())
-    fold = np.random.default_rng(seed).permutation(np.arange(count) % min(FOLDS, count))
+    names, unit_of = (None, np.arange(count)) if groups is None else np.unique(groups.astype(str), return_inverse=True)
+    units = count if names is None else len(names)
+    if units < 2:
+        return None
+    fold = np.random.default_rng(seed).permutation(np.arange(units) % min(FOLDS, units))[unit_of]
     alone = float(weight @ _losses(kind, own, targets))
     if not alone > 0:
         return None
@@ -122,7 +135,8 @@ def second_layer(
         targets = targets / scale
     weight = task.found.sample_weight
     counts = np.ones(len(own)) if weight is None else np.asarray(weight, dtype=np.float64)[rows]
-    found = fuse(task.kind, own / scale, others, targets, counts, seed)
+    groups = None if task.found.groups is None else np.asarray(task.found.groups)[rows]
+    found = fuse(task.kind, own / scale, others, targets, counts, seed, groups=groups)
     if found is None:
         return None
     weights = np.zeros((outputs, width + own.shape[1] + others.shape[1]))
