@@ -24,6 +24,7 @@ from graft.evaluation.advice.reasons import conclusion, measured_reasons
 from graft.evaluation.advice.training_cost import TrainingCost, training_cost
 from graft.evaluation.advice.trial import FOLDS, check, value_of_checking
 from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH, TOGETHER, TUNED
+from graft.evaluation.comparison.training_length import training_steps
 from graft.metrics import Estimate
 
 
@@ -309,15 +310,15 @@ def test_the_rightness_of_numbers_has_r2_as_its_mean():
 
 def test_the_cost_of_a_training_is_that_of_its_steps():
     cost = TrainingCost(step=0.5, forward=0.0, epochs=8)
-    assert cost.steps(320, scratch=False) == 80
-    assert cost.steps(320, scratch=True) == 320
+    assert training_steps(320, epochs=8, scratch=False) == 80
+    assert training_steps(320, epochs=8, scratch=True) == 320
     assert cost.fit(320, scratch=False) == pytest.approx(0.5 * (64 + 80))
     assert cost.longest(36, [(320, False)]) == pytest.approx(0.5)
     three = [(320, False), (320, True), (64, False)]
     half = sum(cost.fit(n, scratch=scratch) for n, scratch in three) / 2
     assert cost.longest(half, three) == pytest.approx(0.5)
     auto = TrainingCost(step=1.0, forward=0.0, epochs="auto")
-    assert auto.steps(320, scratch=True) == 4 * auto.steps(320, scratch=False) == 4 * 180
+    assert auto.fit(400, scratch=True) == 4 * auto.fit(400, scratch=False) == 4 * ((150 + 30) + (150 + 39))
 
 
 class Watched(nn.Linear):

@@ -21,9 +21,10 @@ from graft.evaluation.advice.forecast import Forecast, forecasts
 from graft.evaluation.advice.models import adapted
 from graft.evaluation.advice.question import METRICS, Question
 from graft.evaluation.advice.reasons import check_reason, conclusion, forecast_reason, measured_reasons
-from graft.evaluation.advice.training_cost import BATCH, TrainingCost, training_cost
+from graft.evaluation.advice.training_cost import TrainingCost, training_cost
 from graft.evaluation.advice.trial import FOLDS, LEAST_SHARE, Trial, check, value_of_checking, worth_checking
 from graft.evaluation.comparison.candidates import ADAPTED, FROZEN, RAW, SCRATCH, TOGETHER, TUNED
+from graft.evaluation.comparison.training_length import BATCH, training_steps
 from graft.techniques.adaptation.tournament import OUT_OF_TIME
 from graft.techniques.labelled import given, require_texts
 from graft.techniques.multiple.label_columns import label_columns
@@ -287,7 +288,7 @@ def _checked(
                     f"check about {needed:.0f} s, more than is left of the budget; --budget {more} is enough",
                 )
             longest = max(counts)
-            epochs = cost.steps(longest, scratch=False) * BATCH / max(longest, BATCH)
+            epochs = training_steps(longest, epochs=cost.epochs, scratch=False) * BATCH / max(longest, BATCH)
     try:
         trial = check(question, first, second, budget, share=min(share, 1.0), epochs=epochs)
     except GraftError as error:

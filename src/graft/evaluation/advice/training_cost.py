@@ -12,15 +12,13 @@ import torch
 
 from graft.backbones import Backbone, Views
 from graft.backbones.backbone import on_device
-from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
+from graft.evaluation.comparison.training_length import BATCH, training_steps
 from graft.techniques.mirroring import trial_steps
-from graft.techniques.network_training import number_of_steps, uses_bfloat16
-from graft.techniques.settings import Settings
+from graft.techniques.network_training import uses_bfloat16
 from graft.training import Examples, fast_convolutions, freed_memory_kept
 
-BATCH = 32
-# As `FineTuning` has them by default: the steps besides the epochs, evaluations of a training, what they look at.
-_LEAST_STEPS, _EVALUATIONS, _HELD_OUT = 150, 12, 0.2
+# As `FineTuning` has them by default: evaluations of a training, what they look at.
+_EVALUATIONS, _HELD_OUT = 12, 0.2
 # Steps that are measured, after one that is not.
 _MEASURED = 3
 
@@ -49,36 +47,15 @@ class TrainingCost:
     tries_mirroring: bool = False
     batch: int = BATCH
 
-    def steps(self, examples: int, *, scratch: bool) -> int:
-        """Return how many steps a training on so many examples takes."""
-        factor = SCRATCH_FACTOR if scratch and self.epochs != "auto" else 1
-        settings = Settings(
-            pretrained=not scratch,
-            train="all",
-            epochs=self.epochs if self.epochs == "auto" else factor * self.epochs,
-            batch_size=BATCH,
-            learning_rate="auto",
-            layer_decay="auto",
-            weight_decay=0.0,
-            augment=0.0,
-            views=None,
-            batch_norm="auto",
-            precision="auto",
-            average=None,
-            seed=0,
-        )
-        batches = -(-examples // BATCH)
-        return number_of_steps(
-            settings, least_steps=_LEAST_STEPS, batches=batches, epoch_steps=max(1.0, examples / BATCH)
-        )
-
     def fit(self, examples: int, *, scratch: bool, share: float = 1.0) -> float:
         """Return the seconds of fitting: to four fifths, watching the last; then, where that chose it, to all.
 
         `share` is the part of the steps that is taken.
         """
         held = round(_HELD_OUT * examples)
-        first, again = (self.steps(count, scratch=scratch) for count in (examples - held, examples))
+        first, again = (
+            training_steps(count, epochs=self.epochs, scratch=scratch) for count in (examples - held, examples)
+        )
         if self.tries_mirroring:
             first += trial_steps(first, pretrained=not scratch)
         evaluations = _EVALUATIONS * held / self.batch

@@ -12,12 +12,11 @@ from graft.evaluation.comparison.ledger import MOST_ENDS, Ledger
 from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.comparison.network_cost import NetworkCost
 from graft.evaluation.comparison.setup import Job, Setup
+from graft.evaluation.comparison.training_length import BATCH, training_steps
 from graft.evaluation.results import DONE, FAILED, LEFT_OUT, Cell
 
 # Before a technique has been measured: seconds for a head, and for a tournament of adaptations.
 _HEAD, _ADAPTATION = 1.0, 10.0
-# Steps of a training and examples in a step, where nothing else was asked for; from scratch so many times as many.
-_STEPS, _EPOCHS, _BATCH, _SCRATCH = 150, 3, 32, 4
 
 
 class Estimates:
@@ -147,11 +146,14 @@ def _unseen(job: Job, count: int, cost: NetworkCost, setup: Setup) -> float:
     """Return the seconds of a cell of which there is no like."""
     if not job.candidate.trains:
         return _ADAPTATION if job.candidate.method == "auto" else _HEAD
-    longer = len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1 if job.candidate.embeds else _SCRATCH
-    steps = _STEPS + _EPOCHS * count / _BATCH if setup.epochs == "auto" else setup.epochs * count / _BATCH
+    learnt, times = count, len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1
+    if setup.adapted_to is not None and job.candidate.method is not None:
+        # A step has twice as many examples, of both domains, and an epoch those of the smaller one; it is trained once.
+        learnt = min(count, setup.adapted_to.size)
+    steps = training_steps(learnt, epochs=setup.epochs, scratch=not job.candidate.embeds)
     predicted = len(job.deal.test) * (cost.data_seconds + cost.feature_seconds)
     # Once to choose, and once more on all examples.
-    return _HEAD + predicted + 2 * longer * steps * min(_BATCH, count) * cost.step_seconds
+    return _HEAD + predicted + 2 * times * steps * min(BATCH, count) * cost.step_seconds
 
 
 def _without(job: Job, status: str, reason: str) -> Cell:
