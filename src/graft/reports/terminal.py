@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _CLASSES, _EXAMPLES = 8, 5
+_LONGEST_WORD = 20  # that no column breaks
 _WIDEST = 100  # columns: longer lines are hard to read
 
 
@@ -147,14 +148,21 @@ def _score_cell(results: Results, point: Mapping[str, Any] | None, decimals: int
 
 def _costs(console: Console, results: Results) -> None:
     costs = contents.all_costs(results)
-    for title, part in (("What it costs with the most labels", TIME_AND_MEMORY), ("How large it is", SIZES)):
-        columns = known_columns(part, costs.values())
-        rows = [
-            [contents.short_name(name), f"{cost['n_train']:,.0f}", *(one.written(one.read(cost)) for one in columns)]
-            for name, cost in costs.items()
-        ]
-        if rows and columns:
-            _table(console, title, ["", "labels", *(one.heading for one in columns)], rows)
+    if not costs:
+        return
+    labels = [f"{cost['n_train']:,.0f}" for cost in costs.values()]
+    columns = known_columns(TIME_AND_MEMORY, costs.values())
+    rows = [
+        [contents.short_name(name), number, *(one.written(one.read(cost)) for one in columns)]
+        for (name, cost), number in zip(costs.items(), labels, strict=True)
+    ]
+    _table(console, "What it costs with the most labels", ["", "labels", *(one.heading for one in columns)], rows)
+    columns = known_columns(SIZES, costs.values())
+    rows = [
+        [contents.short_name(name), *(one.written(one.read(cost)) for one in columns)] for name, cost in costs.items()
+    ]
+    if columns:
+        _table(console, "How large it is, with as many labels", ["", *(one.heading for one in columns)], rows)
 
 
 def _gains(console: Console, results: Results, finding: Mapping[str, Any]) -> None:
@@ -270,7 +278,12 @@ def _table(
         _title(console, title)
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, show_header=any(header))
     for place, column in enumerate(header):
-        drawn.add_column(Text(clean(column)), justify="left" if place in words else "right", overflow="fold")
+        # A name is broken between its words, if at all.
+        longest = max((len(word) for row in rows for word in clean(row[place]).split()), default=0)
+        least = min(longest, _LONGEST_WORD) if place in words else None
+        drawn.add_column(
+            Text(clean(column)), justify="left" if place in words else "right", overflow="fold", min_width=least
+        )
     for row in rows:
         drawn.add_row(*(Text(clean(one)) for one in row))
     console.print(drawn)
