@@ -56,7 +56,7 @@ def compare(
         ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(metavar="N", help="Of fine-tuning; from scratch four times as many.")
+        float | None, typer.Option(metavar="N", help="Of a network that is trained; from scratch four times as many.")
     ] = None,
     test: Annotated[float, typer.Option(metavar="SHARE", help="Held out, where DATA has no test examples.")] = 0.25,
     text: Text = None,

@@ -16,7 +16,7 @@ from graft.evaluation.comparison.each_task import EachTask
 from graft.evaluation.comparison.raw_input import RawInput
 from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask
 from graft.techniques.adaptation.methods import BOOSTED, FEATURE_METHODS, feature_method
-from graft.techniques.adaptation.through_network import NETWORK_METHODS, tasks_of
+from graft.techniques.adaptation.through_network import AFTERWARDS, NETWORK_METHODS, tasks_of
 
 RAW, SCRATCH, FROZEN, TUNED = "raw-input", "from-scratch", "feature-extraction", "fine-tuning"
 UNADAPTED, ADAPTED = "source-only", "domain-adaptation"
@@ -197,30 +197,25 @@ def _adaptations(kind: str, what: str, network: str, transfer: tuple[str, ...]) 
     a name of its own.
     """
     here = [name for name in FEATURE_METHODS if name not in ("source-only", BOOSTED)]
+
+    def single(name: str, title: str, description: str, *, trains: bool) -> Candidate:
+        sides = (*transfer, "adapted")
+        full = f"{ADAPTED}:{name}"
+        return Candidate(full, title, sides, description, embeds=True, trains=trains, method=name, usual=False)
+
     found = [
-        Candidate(
-            f"{ADAPTED}:{name}",
-            f"{name} on {what}",
-            (*transfer, "adapted"),
-            f"A head on {what}, adapted to the target by {name}.",
-            embeds=True,
-            trains=False,
-            method=name,
-            usual=False,
-        )
+        single(name, f"{name} on {what}", f"A head on {what}, adapted to the target by {name}.", trains=False)
         for name in here
         if kind in feature_method(name).tasks
     ]
     found += [
-        Candidate(
-            f"{ADAPTED}:{name}",
+        single(
+            name,
             f"{name} through {network}",
-            (*transfer, "adapted"),
-            f"All layers of {network} retrained on both domains by {name}.",
-            embeds=True,
+            f"All layers of {network} retrained on "
+            + ("the source, then adapted to the target" if name in AFTERWARDS else "both domains")
+            + f" by {name}.",
             trains=True,
-            method=name,
-            usual=False,
         )
         for name in (NETWORK_METHODS if network else ())
         if kind in tasks_of(name)
