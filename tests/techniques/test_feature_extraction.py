@@ -130,6 +130,22 @@ def test_labels_come_back_as_they_were(labels):
     assert model.classes_.tolist() == sorted(labels.tolist())
 
 
+def test_yes_or_no_may_be_unknown():
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(60, 3))
+    y = np.array([bool(one > 0) for one in X[:, 0]], dtype=object)
+    y[::4] = None
+    known = y != None  # noqa: E711
+    gaps, whole = (
+        FeatureExtraction(None, store=False).fit(*one) for one in ((X, y), (X[known], y[known].astype(bool)))
+    )
+    assert gaps.unlabelled_ == 15
+    assert gaps.classes_.tolist() == [False, True]
+    assert gaps.predict(X).tolist() == whole.predict(X).tolist()
+    adapted = graft.DomainAdaptation(None, method="coral", store=False).fit(X, y, target=graft.Domain(X + 1, y))
+    assert {type(one) for one in adapted.predict(X).tolist()} == {bool}
+
+
 def test_examples_without_a_label_are_left_out_and_counted():
     X, y = load_iris(return_X_y=True)
     some = y.astype(object)

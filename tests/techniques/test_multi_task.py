@@ -266,6 +266,22 @@ def test_one_data_set_for_each_task_of_different_sizes(vectors):
     assert np.array_equal(np.concatenate([model.predict(one.inputs) for one in (sides, heights)]), model.predict(X))
 
 
+@pytest.mark.parametrize("sharing", ["stacked", "common-and-own", "hard"])
+def test_yes_or_no_may_be_unknown(sharing):
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(60, 3)).astype(np.float32)
+    table = np.array([[bool(one > 0), bool(two > 0)] for one, two in X[:, :2]], dtype=object)
+    table[::4, 1] = None
+    model = MultiTask(
+        None, **{**QUICK, "sharing": sharing} if sharing == "hard" else {"sharing": sharing, "store": False}
+    )
+    found = model.fit(X, table).predict(X)
+    assert [task.classes for task in model.tasks_] == [(False, True), (False, True)]
+    assert {type(one) for one in found.ravel().tolist()} == {bool}
+    if sharing != "hard":
+        assert (found == (X[:, :2] > 0)).mean() > 0.9
+
+
 @pytest.mark.parametrize("sharing", ["stacked", "common-and-own"])
 def test_examples_of_one_group_are_kept_together_where_the_tasks_are_weighed(sharing, monkeypatch):
     from graft.sharing.common_and_own_logistic import CommonAndOwnLogistic

@@ -17,7 +17,7 @@ from graft.data import IMAGE_SUFFIXES, Task, class_order, infer_task, label_arra
 from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.techniques.kept_heads import KeptHeads
-from graft.techniques.technique import Failure, label_table, labelled_rows, numbers, require_one_each
+from graft.techniques.technique import Failure, labelled_rows, require_one_each, targets_of
 from graft.training import prefetch
 
 # Inputs that are read together.
@@ -220,13 +220,12 @@ def _labelled(what: Given, rows: np.ndarray, features: Any, failures: tuple[Fail
     rows = rows[known]
     labels = what.labels[rows]
     task = what.task.learnable_from(labels)
-    to_targets = {"regression": numbers, "multilabel": label_table}.get(task.kind, np.asarray)
     return Labelled(
         task=task,
         rows=rows,
         features=None if features is None else features[known],
         labels=labels,
-        targets=to_targets(labels),
+        targets=targets_of(task, labels),
         sample_weight=None if what.sample_weight is None else what.sample_weight[rows],
         groups=None if what.groups is None else what.groups[rows],
         failures=failures,

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from graft.backbones import Backbone, Embedding, embed
 from graft.data import Task, check_classes, label_array, missing
+from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.metrics import Evaluation, evaluate_classification, evaluate_multilabel, evaluate_regression
 from graft.techniques.saving import save
@@ -392,6 +393,23 @@ def labelled_rows(labels: np.ndarray) -> np.ndarray:
 def label_table(labels: np.ndarray) -> np.ndarray:
     """Return a multi-label table as floats of 0, 1 and NaN (unknown)."""
     return np.where(missing(labels), np.nan, np.where(missing(labels), 0, labels).astype(np.float64))
+
+
+def targets_of(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Return labels without gaps as heads take them: numbers (n,) or (n, outputs), a table (n, labels), classes (n,).
+
+    Raises
+    ------
+    DataError
+        If a number or a cell of the table is none.
+    """
+    if task.kind == "regression":
+        return numbers(labels)
+    if task.kind == "multilabel":
+        return label_table(labels)
+    classes = np.asarray(labels)
+    # Those of a column with gaps are objects, which scikit-learn takes for classes if they are strings alone.
+    return classes.astype(bool) if classes.dtype == object and written_as_booleans(classes) else classes
 
 
 def numbers(labels: np.ndarray) -> np.ndarray:

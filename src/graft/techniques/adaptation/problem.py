@@ -22,7 +22,7 @@ from graft.importance.diagnosis import differ
 from graft.importance.two_sample import AucTest, MmdTest
 from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled
-from graft.techniques.technique import label_table, labelled_rows, numbers, task_labels
+from graft.techniques.technique import labelled_rows, targets_of, task_labels
 
 # A labelled target example counts as much as this many of the source at most.
 _MOST = 20.0
@@ -232,8 +232,7 @@ def problem_of(
         known = np.flatnonzero(labelled_rows(given_labels))
         if found.task.kind == "classification":  # of which the source may have lost some with its unreadable examples
             check_classes(found.task.classes, given_labels[known], subject="labels of the target")
-        to_targets = {"regression": numbers, "multilabel": label_table}.get(found.task.kind, np.asarray)
-        labels = to_targets(given_labels[known])
+        labels = targets_of(found.task, given_labels[known])
         if labels.size != len(known) * int(np.prod(found.targets.shape[1:])):
             raise DataError(
                 "labels of the target",

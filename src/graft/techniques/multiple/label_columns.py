@@ -14,7 +14,7 @@ from graft.data.task import written_as_booleans
 from graft.errors import DataError, RequestError
 from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.labelled import Labelled
-from graft.techniques.technique import Failure, label_table
+from graft.techniques.technique import Failure, label_table, targets_of
 
 _KINDS = ("auto", "classification", "regression")
 # More different whole numbers than this are amounts, not the names of classes.
@@ -90,14 +90,12 @@ class LabelColumn:
 
     def _targets(self, rows: np.ndarray) -> np.ndarray:
         """Return the labels of some rows as heads take them; what stands where there is none means nothing."""
-        labels = self.labels[rows]
+        labels, known = self.labels[rows], self.known[rows]
         if self.task.kind == "multilabel":
             return label_table(labels)
-        if self.task.kind == "classification":
-            return np.asarray(labels)
-        known = self.known[rows]
-        found = np.zeros(len(rows))
-        found[known] = labels[known].astype(np.float64)
+        given = targets_of(self.task, labels[known])
+        found = np.resize(given[:1], len(rows))
+        found[known] = given
         return found
 
 
