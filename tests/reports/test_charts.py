@@ -169,6 +169,13 @@ def test_names_with_dollars_are_no_formulas(made):
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["$a^2", "b$", "$c$", "\\frac"]
 
 
+def test_many_techniques_are_told_apart(made):
+    plain = [{"name": f"domain-adaptation:method{place}", "sides": ["adapted"]} for place in range(40)]
+    results = dataclasses.replace(made["images"], techniques=tuple(plain), cells=(), summary=())
+    looks = {tuple(technique_style(results, one["name"]).values()) for one in plain}
+    assert len(looks) == 40
+
+
 def test_lines_differ_without_colour(made):
     results = made["images"]
     looks = [technique_style(results, name) for name in contents.technique_names(results)]

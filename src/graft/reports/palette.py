@@ -51,11 +51,12 @@ DARK = {
 
 def technique_style(results: Results, name: str) -> dict[str, Any]:
     """Return the colour, marker and line style that stand for a technique in every chart."""
-    place = technique_names(results).index(name) % len(LINES)
+    turn, place = divmod(technique_names(results).index(name), len(LINES))
     dashed = is_baseline(results, name)
     return {
         "color": LIGHT[LINES[place]],
-        "marker": MARKERS[place],
+        # Where colours repeat, markers differ.
+        "marker": MARKERS[(place + turn) % len(MARKERS)],
         "linestyle": "--" if dashed else "-",
     }
 
