@@ -685,6 +685,19 @@ def test_the_command_writes_a_report_and_says_what_was_found(file, tmp_path, com
     assert "10 per class   0, 1" in out
 
 
+def test_whole_numbers_are_amounts_where_the_command_says_so(tmp_path, command):
+    X, _ = vectors(60)
+    np.savez(tmp_path / "amounts.npz", X=X, y=np.round(3 * X[:, 2]).astype(int))
+    words = ("compare", tmp_path / "amounts.npz", "--labels", "20", "--seeds", "1", "--technique", "raw-input")
+    code, out, _ = command(*words, "--task", "regression", "--out", tmp_path / "report")
+    assert code == 0
+    assert "R² by the number of labels" in out
+    assert "--task regression" in read_results(tmp_path / "report").command
+    code, _, err = command(*words, "--task", "amounts", "--out", tmp_path / "other")
+    assert code == 2
+    assert "graft: --task: expected one of 'auto'" in err
+
+
 def test_the_command_refuses_what_it_cannot_compare(file, tmp_path, command):
     np.save(tmp_path / "bare.npy", vectors(20)[0])
     report = ("--out", tmp_path / "report")

@@ -24,7 +24,13 @@ from graft.cli.show import counted, print_json
 from graft.errors import DataError, RequestError
 
 # What arguments of `graft.compare` are called here.
-_OPTIONS = {"budgets": "--labels", "epochs": "--epochs", "techniques": "--technique", "test": "--test"}
+_OPTIONS = {
+    "budgets": "--labels",
+    "epochs": "--epochs",
+    "task": "--task",
+    "techniques": "--technique",
+    "test": "--test",
+}
 
 
 def compare(
@@ -59,6 +65,9 @@ def compare(
         float | None, typer.Option(metavar="N", help="Of a network that is trained; from scratch four times as many.")
     ] = None,
     test: Annotated[float, typer.Option(metavar="SHARE", help="Held out, where DATA has no test examples.")] = 0.25,
+    task: Annotated[
+        str, typer.Option(metavar="KIND", help="auto, classification, multilabel, regression or multi-task.")
+    ] = "auto",
     text: Text = None,
     image: Image = None,
     label: Label = None,
@@ -96,6 +105,7 @@ def compare(
             seeds=seeds,
             budget_seconds=seconds,
             techniques=technique,
+            task=task,
             image_size=image_size,
             epochs="auto" if epochs is None else epochs,
             test=test,
@@ -113,6 +123,7 @@ def compare(
                     "technique": technique,
                     "epochs": epochs,
                     "test": test,
+                    "task": task,
                     "text": text,
                     "image": image,
                     "label": label,
