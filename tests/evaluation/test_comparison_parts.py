@@ -22,16 +22,17 @@ from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import calibration_bins, evidence
 from graft.evaluation.comparison.findings import equal_labels, find, outcome
 from graft.evaluation.comparison.ledger import Ledger
-from graft.evaluation.comparison.measuring import Measured, score_values
+from graft.evaluation.comparison.measuring import Measured, head_numbers, score_values
 from graft.evaluation.comparison.memory import peak_memory, resident_mib
 from graft.evaluation.comparison.network_cost import NetworkCost, network_cost
 from graft.evaluation.comparison.raw_input import RawInput
 from graft.evaluation.comparison.schedule import measure_all
 from graft.evaluation.comparison.setup import Job, Setup
+from graft.evaluation.comparison.training_length import adaptation_examples
 from graft.evaluation.comparison.verdict import Wording, judge
 from graft.evaluation.results import Cell
 from graft.metrics import Estimate
-from graft.techniques import FeatureExtraction, Predictions
+from graft.techniques import DomainAdaptation, FeatureExtraction, Predictions
 from graft.techniques.adaptation import FEATURE_METHODS, NETWORK_METHODS
 from graft.techniques.technique import class_columns, evaluate
 
@@ -788,7 +789,42 @@ def test_single_adaptations_take_part_where_they_are_named():
     numbers = {one.method for one in offered("regression", network).values()}
     assert "coral" in numbers
     assert not {"bbse", "jda", "meda", "dann-head", "mcc"} & numbers
-    with pytest.raises(RequestError, match=r"method of domain-adaptation: .* Did you mean 'coral'"):
-        chosen(["domain-adaptation:corl"], classes)
-    with pytest.raises(RequestError, match="tradaboost"):
-        chosen(["domain-adaptation:tradaboost"], classes)
+    for wrong, said in (
+        ("domain-adaptation:corl", r"one of classifier, .* Did you mean 'coral'"),
+        ("domain-adaptation:tradaboost", "found 'domain-adaptation:tradaboost'"),
+        ("domain-adaptation:source-only", "Pass 'source-only'"),
+        ("domain-adaptation:auto", "Pass 'domain-adaptation'"),
+        ("coral", "Did you mean 'domain-adaptation:coral'"),
+        ("fine-tuning:coral", "Did you mean 'fine-tuning'"),
+        ("magic", "one of 'raw-input', 'source-only'"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            chosen([wrong], classes)
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("coral", 8 * 8 + 8), ("tca", 8 * 8 + 8), ("linear-transport", 8 * 8 + 8), ("transport", 2 * 60 * 8)],
+)
+def test_what_an_alignment_learns_is_counted(method, more):
+    draw = np.random.default_rng(0)
+    X, y = draw.normal(size=(60, 8)), np.array(["a", "b", "c"])[np.arange(60) % 3]
+    plain, adapted = (
+        DomainAdaptation(None, method=one, head="logistic", store=False).fit(X, y, target=Domain(X + 1)).head_
+        for one in ("source-only", method)
+    )
+    scaling = 2 * 8  # of the features, which alignments take scaled
+    assert head_numbers(adapted)[1] == head_numbers(plain)[1] + more + scaling
+
+
+@pytest.mark.parametrize("method", ["mcc", "shot", "t3a"])
+@pytest.mark.parametrize("epochs", ["auto", 3])
+@pytest.mark.parametrize(("source", "target"), [(10, 80), (80, 20)])
+def test_the_length_of_an_adaptation_is_known_before(method, epochs, source, target):
+    draw = np.random.default_rng(0)
+    X, there = (draw.normal(size=(count, 3)).astype(np.float32) for count in (source, target))
+    y = np.array(["a", "b"])[np.arange(source) % 2]
+    own = module_backbone(torch.nn.Linear(3, 2), preprocessing=FeaturePreprocessing(), name="linear", feature_dim=2)
+    model = DomainAdaptation(own, method=method, store=False, epochs=epochs).fit(X, y, target=Domain(there))
+    expected = adaptation_examples(method, round(0.9 * source), target, epochs=epochs)
+    assert model.training_["examples_seen"] == expected

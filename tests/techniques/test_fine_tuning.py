@@ -687,7 +687,9 @@ def test_an_average_of_adapters_moves_the_weights_by_its_share():
     start = {"a.lora_A.w": torch.randn(2, 5), "a.lora_B.w": torch.zeros(3, 2)}
     tuned = {"a.lora_A.w": torch.randn(2, 5), "a.lora_B.w": torch.randn(3, 2)}
     nothing = dict.fromkeys(("network", "trunk", "objective", "done"))
-    run = Run(**nothing, start=start, epochs=1.0, examples=0, trained_parameters=0, cached="")
+    run = Run(
+        **nothing, start=start, epochs=1.0, examples_seen=0, examples_evaluated=0, trained_parameters=0, cached=""
+    )
     half = towards(run, tuned, 0.5)
     whole = tuned["a.lora_B.w"] @ tuned["a.lora_A.w"]
     assert torch.allclose(half["a.lora_B.w"] @ half["a.lora_A.w"], whole / 2, atol=1e-6)

@@ -27,6 +27,7 @@ from graft.errors import DataError, RequestError
 _OPTIONS = {
     "budgets": "--labels",
     "epochs": "--epochs",
+    "target": "--target",
     "task": "--task",
     "techniques": "--technique",
     "test": "--test",

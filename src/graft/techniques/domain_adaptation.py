@@ -57,7 +57,7 @@ _THROUGH_NETWORK = (
     "resume",
 )
 # Examples of a step, half of each domain, where nothing else is asked for.
-_BATCH = 64
+BATCH = 64
 
 
 class DomainAdaptation(Technique):
@@ -393,7 +393,7 @@ class DomainAdaptation(Technique):
         own = {
             name: getattr(self, name) for name in (field.name for field in fields(Settings)) if name in _THROUGH_NETWORK
         }
-        size = _BATCH if self.batch_size is None else self.batch_size
+        size = BATCH if self.batch_size is None else self.batch_size
         return Settings(**own, batch_size=size, precision=self.precision, seed=self._seed)
 
     def _train_network(

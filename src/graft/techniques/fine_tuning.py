@@ -431,6 +431,9 @@ class FineTuning(Technique):
         )
         self.training_ = {
             **searched.to_dict(),
+            "examples_seen": searched.examples_seen
+            + (run.examples_seen if refitted else 0)
+            + (0 if mirroring is None else mirroring.examples_seen),
             "trained_parameters": run.trained_parameters,
             "cached": run.cached,
             "soup": choice.soup,

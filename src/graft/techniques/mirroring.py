@@ -40,8 +40,8 @@ class Mirroring:
         right answers, or for numbers minus the squared error in units of the variance. None where nothing was tried.
     error : float or None
         The standard error of the difference.
-    steps, examples : int
-        Of the short training, and how many pictures were asked for.
+    steps, examples_seen, examples : int
+        Of the short training, with the pictures that its steps held, and how many pictures were asked for.
     """
 
     mirrored: bool
@@ -49,6 +49,7 @@ class Mirroring:
     turned: float | None = None
     error: float | None = None
     steps: int = 0
+    examples_seen: int = 0
     examples: int = 0
 
     @classmethod
@@ -57,7 +58,7 @@ class Mirroring:
         lost = np.asarray(plain, np.float64) - np.asarray(turned, np.float64)
         error = float(lost.std() / math.sqrt(len(lost)))
         harmful = lost.mean() >= _HARM and lost.mean() > _ERRORS * error
-        return cls(not harmful, float(np.mean(plain)), float(np.mean(turned)), error, steps, len(lost))
+        return cls(not harmful, float(np.mean(plain)), float(np.mean(turned)), error, steps=steps, examples=len(lost))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -132,4 +133,5 @@ def try_mirroring(
         _, outputs = forward_all(examples, run.network)
         right.append(worth(outputs[HEAD], examples.targets, plain.goal))
     found = Mirroring.of(right[0], right[1], steps=run.done.progress.step)
+    found = replace(found, examples_seen=run.examples_seen)
     return Mirroring(**Processes(material.backbone.device).told(found.to_dict()))

@@ -323,7 +323,8 @@ class MultiTask(TaskTechnique):
 
     def _frozen(self, backbone: Backbone) -> bool:
         """Whether the network's features are computed once."""
-        return backbone.modality == "features" or (self.pretrained and self.train == 0)
+        empty = not any(True for _ in backbone.module.parameters())  # vectors as they are
+        return empty or (self.pretrained and self.train == 0)
 
     def _sharing(self, columns: tuple[LabelColumn, ...], backbone: Backbone) -> str:
         if self.sharing != "auto":

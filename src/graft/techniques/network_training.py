@@ -83,8 +83,8 @@ class Run:
         Losses, evaluations, the best weights.
     epochs : float
         How often every example was seen.
-    examples : int
-        How many there were.
+    examples_seen, examples_evaluated : int
+        How many examples all steps held together, and all evaluations; one that comes again counts again.
     trained_parameters : int
         How many numbers were trained at the end.
     cached : str
@@ -97,7 +97,8 @@ class Run:
     start: dict[str, torch.Tensor]
     done: Trained
     epochs: float
-    examples: int
+    examples_seen: int
+    examples_evaluated: int
     trained_parameters: int
     cached: str
 
@@ -112,7 +113,8 @@ class Run:
         return {
             "steps": progress.step,
             "epochs": self.epochs,
-            "examples_seen": self.epochs * self.examples,
+            "examples_seen": self.examples_seen,
+            "examples_evaluated": self.examples_evaluated,
             "losses": [value if math.isfinite(value) else None for value in progress.losses],
             "evaluations": [
                 {name: value if math.isfinite(value) else None for name, value in one.items()}
@@ -253,7 +255,9 @@ class NetworkTraining:
         count = sum(values.numel() for name, values in network.named_parameters() if name in last)
         whole = Network(trunk, dict(network.heads)).eval()
         epochs = done.progress.step / objective.epoch_steps
-        return Run(whole, trunk, objective, start, done, epochs, learning.count, count, cached)
+        seen = done.progress.step * len(objective.share(0, 0, 1))
+        asked = len(done.progress.evaluations) * (0 if watching is None else watching.count)
+        return Run(whole, trunk, objective, start, done, epochs, seen, asked, count, cached)
 
     def _parts(self, network: Network, groups: Any, steps: int, learning: Examples) -> Callable[[int], frozenset[str]]:
         """Return what is trained in which step; adapters are put into the network here."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft._checks import one_of
+from graft._checks import did_you_mean
 from graft.backbones import Backbone, ModuleBackbone
 from graft.backbones.preprocessing import ImagePreprocessing
 from graft.data import Task
@@ -275,22 +275,31 @@ def chosen(asked: Sequence[str] | None, offered: dict[str, Candidate]) -> tuple[
             found=repr(asked),
             remedy=f"Pass techniques=[{next(iter(offered))!r}], for example, or leave it out for the usual ones.",
         )
-    usual = [name for name, one in offered.items() if one.usual]
-    methods = [str(one.method) for one in offered.values() if not one.usual]
     for name in asked:
-        technique, colon, method = str(name).partition(":")
-        if technique in (ADAPTED, UNADAPTED) and ADAPTED not in offered:
-            raise RequestError(
-                "techniques",
-                expected=f"one of {', '.join(map(repr, usual))}, where there is no target",
-                found=repr(name),
-                remedy="Pass a target to adapt to (--target DATA), beside one label column.",
-            )
-        if technique == ADAPTED and colon:
-            one_of(f"method of {ADAPTED}", method, methods)
-        else:
-            one_of("techniques", name, usual)
+        if name not in offered:
+            raise _not_offered(str(name), offered)
     return tuple(one for name, one in offered.items() if name in asked)
+
+
+def _not_offered(name: str, offered: dict[str, Candidate]) -> RequestError:
+    """Return what is said of a technique that is not offered: of a wrong method the methods, else the usual ones."""
+    usual = [other for other, one in offered.items() if one.usual]
+    methods = [str(one.method) for one in offered.values() if not one.usual]
+    technique, colon, method = name.partition(":")
+    if technique in (ADAPTED, UNADAPTED) and not methods:
+        remedy = "Pass a target to adapt to (--target DATA), beside one label column."
+    elif technique == ADAPTED and colon:
+        plain = {"auto": ADAPTED, "source-only": UNADAPTED}.get(method)
+        remedy = (
+            did_you_mean(method, methods, otherwise="Choose one of those.") if plain is None else f"Pass {plain!r}."
+        )
+    elif name in methods:
+        remedy = f"Did you mean '{ADAPTED}:{name}'?"
+    else:
+        remedy = did_you_mean(name, usual, otherwise="Choose one of those.")
+    of_methods = technique == ADAPTED and colon and methods
+    expected = f"{ADAPTED}: and one of {', '.join(methods)}" if of_methods else f"one of {', '.join(map(repr, usual))}"
+    return RequestError("techniques", expected=expected, found=repr(name), remedy=remedy)
 
 
 def model_of(

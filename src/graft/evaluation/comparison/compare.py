@@ -34,6 +34,7 @@ from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.verdict import Wording, judge
 from graft.evaluation.results import Results
 from graft.metrics import METRIC_TITLES
+from graft.techniques.adaptation.through_network import require_usable
 
 
 def compare(
@@ -156,6 +157,14 @@ def compare(
                 found=f"{found_modality} inputs",
                 remedy="Pass a target of the same kind.",
             )
+        here, there = (getattr(one.inputs, "shape", (0, 0)) for one in (domain, goal_domain))
+        if modality == "features" and here[1:] != there[1:]:
+            raise DataError(
+                "target",
+                expected=f"vectors of {here[-1]} numbers, as the data has",
+                found=f"vectors of {there[-1]}",
+                remedy="Pass the same columns for both.",
+            )
     tasks = goals(domain, task)
     network = _network(backbone, modality, image_size=image_size, device=device)
     if len(tasks) > 1 and goal_domain is not None:
@@ -167,6 +176,9 @@ def compare(
         )
     offered = candidates(modality, network, kind=tasks[0].kind, target=goal_domain is not None, several=len(tasks) > 1)
     compared = chosen(techniques, offered)
+    for one in compared:
+        if network is not None and one.method is not None and one.trains:
+            require_usable(one.method, tasks[0].kind, network)
     deals = [deal(domain, tasks, seed=seed, test=test, target=goal_domain) for seed in seed_list]
     if goal_domain is not None and tasks[0].kind == "classification":
         seen = label_array(goal_domain.labels)[target_test(goal_domain)]

@@ -30,12 +30,14 @@ from graft.techniques.technique import Failure, class_columns, evaluate, label_t
 
 SCORES = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2", "multi-task": "score"}
 # What a prediction is made of, and what of it is learnt.
-_LEARNT = ("coef_", "intercept_", "dual_coef_", "prototypes_", "temperature_", "weights_")
-_KEPT = (*_LEARNT, "centers_", "location_", "scale_", "examples_", "codes_")
-_PARTS = ("head", "head_")
+_LINEAR = ("coef_", "intercept_", "dual_coef_", "prototypes_", "temperature_", "weights_")
+_ADAPTED = ("centroids_", "bottleneck_", "bottleneck_intercept_", "map_", "target_map_", "matrix_", "images_")
+_LEARNT = (*_LINEAR, *_ADAPTED)
+_SCALING = ("centers_", "location_", "scale_", "location", "scale", "mean_", "target_mean_", "target_scale_")
+_KEPT = (*_LEARNT, *_SCALING, "examples_", "codes_")
+_PARTS = ("head", "head_", "mapping", "flow_", "standardization_")
 # A backward pass costs two forward passes.
 _STEP = 3
-_HELD_OUT = 0.2
 _FEW = 24  # vectors that a technique is fitted to before any cost is measured
 
 
@@ -161,7 +163,7 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         seconds=_seconds(setup, job, model, embedded),
         peak_memory_mib=_peak(setup, job, peak.mib),
         energy_joules=_joules(setup, joules, 0 if network is None else embedded),
-        flops=_flops(setup, job, model, n_train, embedded),
+        flops=_flops(setup, job, model, embedded),
         **_parameters(setup, job, model),
     )
     which = {name: getattr(cell, name) for name in ("technique", "budget", "seed", "n_train")}
@@ -419,17 +421,11 @@ def _trainings(model: Any) -> list[Mapping[str, Any]]:
             return [model.training_]
 
 
-def _flops(setup: Setup, job: Job, model: Any, n_train: int, embedded: int) -> dict[str, float] | None:
+def _flops(setup: Setup, job: Job, model: Any, embedded: int) -> dict[str, float] | None:
     forward = setup.cost.flops
     if forward is None or not (job.candidate.embeds or job.candidate.trains):
         return None
     passes: float = embedded
     if job.candidate.trains:
-        for told in _trainings(model):
-            # What is told is of several tasks the training on all examples, after one to measure; else that training.
-            learning = 1 - _HELD_OUT
-            again = learning if isinstance(model, MultiTask) else 1 / learning if told.get("refitted") else 0.0
-            short = (told.get("mirroring") or {}).get("steps", 0) / max(told["steps"], 1)
-            passes += _STEP * told["examples_seen"] * (1 + again + short)
-            passes += len(told["evaluations"]) * n_train * _HELD_OUT
+        passes += sum(_STEP * told["examples_seen"] + told["examples_evaluated"] for told in _trainings(model))
     return {"forward": forward, "training": forward * passes}

@@ -12,11 +12,13 @@ from graft.evaluation.comparison.ledger import MOST_ENDS, Ledger
 from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.comparison.network_cost import NetworkCost
 from graft.evaluation.comparison.setup import Job, Setup
-from graft.evaluation.comparison.training_length import BATCH, training_steps
+from graft.evaluation.comparison.training_length import BATCH, adaptation_examples, training_steps
 from graft.evaluation.results import DONE, FAILED, LEFT_OUT, Cell
 
 # Before a technique has been measured: seconds for a head, and for a tournament of adaptations.
 _HEAD, _ADAPTATION = 1.0, 10.0
+# Of the source, what an adaptation through the network holds out.
+_VALIDATION = 0.1
 
 
 class Estimates:
@@ -146,14 +148,15 @@ def _unseen(job: Job, count: int, cost: NetworkCost, setup: Setup) -> float:
     """Return the seconds of a cell of which there is no like."""
     if not job.candidate.trains:
         return _ADAPTATION if job.candidate.method == "auto" else _HEAD
-    learnt, times = count, len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1
-    if setup.adapted_to is not None and job.candidate.method is not None:
-        # A step has twice as many examples, of both domains, and an epoch those of the smaller one; it is trained once.
-        learnt = min(count, setup.adapted_to.size)
-    steps = training_steps(learnt, epochs=setup.epochs, scratch=not job.candidate.embeds)
     predicted = len(job.deal.test) * (cost.data_seconds + cost.feature_seconds)
-    # Once to choose, and once more on all examples.
-    return _HEAD + predicted + 2 * times * steps * min(BATCH, count) * cost.step_seconds
+    if setup.adapted_to is not None and job.candidate.method is not None:
+        learnt = max(1, round((1 - _VALIDATION) * count))
+        passes = adaptation_examples(job.candidate.method, learnt, setup.adapted_to.size, epochs=setup.epochs)
+    else:
+        times = len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1
+        steps = training_steps(count, epochs=setup.epochs, scratch=not job.candidate.embeds)
+        passes = 2 * times * steps * min(BATCH, count)  # once to choose, and once more on all examples
+    return _HEAD + predicted + passes * cost.step_seconds
 
 
 def _without(job: Job, status: str, reason: str) -> Cell:

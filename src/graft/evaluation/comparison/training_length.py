@@ -1,10 +1,12 @@
-"""`training_steps`: how long the trainings are that techniques are compared by."""
+"""`training_steps`, `adaptation_examples`: how long the trainings are that techniques are compared by."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
+from graft.techniques.adaptation.through_network import AFTERWARDS, ROUND_STEPS, ROUNDS
+from graft.techniques.domain_adaptation import BATCH as ADAPTATION_BATCH
 from graft.techniques.network_training import number_of_steps
 from graft.techniques.objectives import Supervised
 from graft.techniques.settings import Settings
@@ -25,10 +27,43 @@ def training_steps(examples: int, *, epochs: Any, scratch: bool) -> int:
     scratch : bool
         Whether it starts from random weights.
     """
+    batches, epoch_steps = -(-examples // BATCH), max(1.0, examples / BATCH)
+    longer = epochs if epochs == "auto" else (SCRATCH_FACTOR if scratch else 1) * epochs
+    return _steps(longer, Supervised.least_steps, batches, epoch_steps, scratch=scratch)
+
+
+def adaptation_examples(method: str, source: int, target: int, *, epochs: Any) -> int:
+    """Return how many examples the steps of an adaptation through the network hold.
+
+    Parameters
+    ----------
+    method : str
+        Of `DomainAdaptation`: one that trains the network.
+    source, target : int
+        Examples of each domain that it learns from.
+    epochs : float or "auto"
+        As in `DomainAdaptation`.
+    """
+
+    def alone(count: int, least: int, epochs: Any) -> int:
+        size = min(ADAPTATION_BATCH, count)
+        return size * _steps(epochs, least, count // size, count / size, scratch=False)
+
+    if method not in AFTERWARDS:
+        half, epoch_steps = ADAPTATION_BATCH // 2, max(1.0, (source + target) / ADAPTATION_BATCH)
+        batches = max(1, min(source, target) // half)
+        return ADAPTATION_BATCH * _steps(epochs, max(150, round(epoch_steps)), batches, epoch_steps, scratch=False)
+    first = alone(source, Supervised.least_steps, epochs)
+    if method == "shot":
+        return first + ROUNDS * alone(target, ROUND_STEPS, epochs if epochs == "auto" else epochs / ROUNDS)
+    return first + (alone(target, 1, 1.0 if epochs == "auto" else epochs) if method == "tent" else 0)
+
+
+def _steps(epochs: Any, least: int, batches: int, epoch_steps: float, *, scratch: bool) -> int:
     settings = Settings(
         pretrained=not scratch,
         train="all",
-        epochs=epochs if epochs == "auto" else (SCRATCH_FACTOR if scratch else 1) * epochs,
+        epochs=epochs,
         batch_size=BATCH,
         learning_rate="auto",
         layer_decay="auto",
@@ -40,6 +75,4 @@ def training_steps(examples: int, *, epochs: Any, scratch: bool) -> int:
         average=None,
         seed=0,
     )
-    batches = -(-examples // BATCH)
-    epoch_steps = max(1.0, examples / BATCH)
-    return number_of_steps(settings, least_steps=Supervised.least_steps, batches=batches, epoch_steps=epoch_steps)
+    return number_of_steps(settings, least_steps=least, batches=batches, epoch_steps=epoch_steps)

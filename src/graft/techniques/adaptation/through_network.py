@@ -30,7 +30,7 @@ from graft.training import Examples, linear_head
 AFTERWARDS = ("shot", "tent", "adabn", "t3a")
 NETWORK_METHODS = (*ADAPTATION_LOSSES, *AFTERWARDS)
 # How often SHOT finds its pseudo-labels, and steps it takes with each at least.
-_ROUNDS, _ROUND_STEPS = 3, 50
+ROUNDS, ROUND_STEPS = 3, 50
 # What pseudo-labels count beside information maximisation.
 _PSEUDO_WEIGHT = 0.3
 # Target examples that are normalised together.
@@ -71,6 +71,7 @@ class AdaptedNetwork:
             "steps": starts[-1],
             "epochs": sum(one["epochs"] for one in told),
             "examples_seen": sum(one["examples_seen"] for one in told),
+            "examples_evaluated": sum(one["examples_evaluated"] for one in told),
             "losses": [value for one in told for value in one["losses"]],
             "evaluations": [
                 {**found, "step": found["step"] + start}
@@ -219,17 +220,17 @@ class _Afterwards:
         """Sharpen and balance predictions on the target; pseudo-labels are found anew in every round."""
         settings, now = self._gently(), plain
         if settings.epochs != "auto":
-            settings = replace(settings, epochs=settings.epochs / _ROUNDS)
+            settings = replace(settings, epochs=settings.epochs / ROUNDS)
         rows, targets = np.flatnonzero(self.target), self.material.examples(self.target).targets
         known = torch.from_numpy(self.material.known[rows])
-        for number in range(_ROUNDS):
+        for number in range(ROUNDS):
             labels = alignment.centroid_labels(torch.from_numpy(now.features[rows]), now.outputs(rows))
             labels = torch.where(known, targets.nan_to_num(0.0).argmax(dim=1), labels)
 
             def loss(logits: torch.Tensor, seen: torch.Tensor, labels: torch.Tensor = labels) -> torch.Tensor:
                 return alignment.shot_loss(logits, labels.to(seen.device)[seen], pseudo_weight=_PSEUDO_WEIGHT)
 
-            now = self._train(f"round {number + 1}", loss, settings, now, least_steps=_ROUND_STEPS)
+            now = self._train(f"round {number + 1}", loss, settings, now, least_steps=ROUND_STEPS)
         return now
 
     def tent(self, plain: AdaptedNetwork) -> AdaptedNetwork:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +85,13 @@ def learn(
         ways |= {_NETWORK: _Held(fitter)} if fitter.has_twin else {}
         ways |= {_PROBE: _Held(fitter)} if fitter.has_probe else {}
 
+    seen: dict[tuple[int, ...], int] = {}
+
     def fit(places: tuple[int, ...], held: np.ndarray, what: str) -> Fitted:
         checkpoints = phases.checkpoints(what, fitter.material.of(places), held)
-        return fitter.together(places, ~held, held, what, checkpoints)
+        found = fitter.together(places, ~held, held, what, checkpoints)
+        seen[places] = seen.get(places, 0) + (0 if found.run is None else found.run.examples_seen)
+        return found
 
     for number, held in enumerate(folds):
         which = f" {number + 1} of {len(folds)}" if len(folds) > 1 else ""
@@ -132,13 +136,13 @@ def learn(
         else:
             alone = fit((place,), nothing, _title(fitter, (place,)) + " on all")
         parts.append(fitter.part((place,), alone, temperatures[gain.twin]))
-        training += _told(fitter, (place,), alone)
+        training += _told(fitter, (place,), alone, seen)
     for group in groups:
         if all(place in gains and gains[place].served == ALONE for place in group):
             continue
         together = fit(group, nothing, _title(fitter, group) + " on all")
         parts.append(fitter.part(group, together, temperatures[TOGETHER]))
-        training += _told(fitter, group, together)
+        training += _told(fitter, group, together, seen)
     verdict = verdict_of([gains[place] for place in sorted(gains)]) if gains else None
     return Learned(tuple(parts), validation, verdict, training)
 
@@ -150,8 +154,12 @@ def _title(fitter: Fitter, places: tuple[int, ...]) -> str:
     return "together" if len(places) == len(tasks) else " and ".join(tasks[one].found.task.name for one in places)
 
 
-def _told(fitter: Fitter, places: tuple[int, ...], fitted: Fitted) -> list[dict[str, Any]]:
+def _told(
+    fitter: Fitter, places: tuple[int, ...], fitted: Fitted, seen: Mapping[tuple[int, ...], int]
+) -> list[dict[str, Any]]:
+    """Return how a training on all examples went; what was seen is that of those that measured before it, too."""
     if fitted.run is None:
         return []
     names = [fitter.material.tasks[place].found.task.name for place in places]
-    return [{"tasks": names, "trained_parameters": fitted.run.trained_parameters, **fitted.run.to_dict()}]
+    told = fitted.run.to_dict() | {"examples_seen": seen[places]}
+    return [{"tasks": names, "trained_parameters": fitted.run.trained_parameters, **told}]
