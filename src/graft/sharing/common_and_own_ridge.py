@@ -220,10 +220,10 @@ class _Family:
         beta = np.linalg.solve(system, right)
         own_parts = np.einsum("tij,tj->ti", inverse, self.first - self.second @ beta)
         parameters = beta + own_parts
-        spread = inverse + shrinking @ np.linalg.solve(system, shrinking.transpose(0, 2, 1))
-        left_out = np.empty(sum(len(part) for part in self.rows))
         if self.groups is not None:
             return _Solution(parameters, beta, self._without_groups(parameters, inverse, shrinking, system))
+        spread = inverse + shrinking @ np.linalg.solve(system, shrinking.transpose(0, 2, 1))
+        left_out = np.empty(sum(len(part) for part in self.rows))
         for place, part in enumerate(self.rows):
             design, weight = self.design[place], self.weight[place]
             leverage = weight * np.einsum("nd,nd->n", design @ spread[place], design)

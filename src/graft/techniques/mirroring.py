@@ -104,7 +104,11 @@ def try_mirroring(
     learning = ~held
     count, size = int(learning.sum()), settings.batch_size
     steps = number_of_steps(
-        settings, least_steps=least_steps, batches=-(-count // size), epoch_steps=max(1.0, count / size)
+        settings.epochs,
+        pretrained=settings.pretrained,
+        least_steps=least_steps,
+        batches=-(-count // size),
+        epoch_steps=max(1.0, count / size),
     )
     few = trial_steps(steps, pretrained=settings.pretrained)
     if not few:

@@ -193,7 +193,8 @@ class NetworkTraining:
         objective = self._objective(trunk, learning, chosen)
         network = Network(trunk, objective.heads).to(material.backbone.device)
         steps = number_of_steps(
-            settings,
+            settings.epochs,
+            pretrained=settings.pretrained,
             least_steps=objective.least_steps,
             batches=objective.batches,
             epoch_steps=objective.epoch_steps,
@@ -326,12 +327,12 @@ class NetworkTraining:
         )
 
 
-def number_of_steps(settings: Settings, *, least_steps: int, batches: int, epoch_steps: float) -> int:
+def number_of_steps(epochs: Any, *, pretrained: bool, least_steps: int, batches: int, epoch_steps: float) -> int:
     """Return the steps of a training, from an objective's least steps, batches of an epoch, and steps of one."""
-    if settings.epochs != "auto":
-        return max(1, round(settings.epochs * epoch_steps))
+    if epochs != "auto":
+        return max(1, round(epochs * epoch_steps))
     steps = least_steps + _EPOCHS * batches
-    return steps if settings.pretrained else _FROM_SCRATCH * steps
+    return steps if pretrained else _FROM_SCRATCH * steps
 
 
 def leaving_photos(settings: Settings, backbone: Backbone) -> Settings:

@@ -100,6 +100,7 @@ def candidates(
         )
     ]
     what = f"features of {network}" if network else "the vectors"
+    single = _adaptations(kind, what, network, transfer) if target else []
     if target:
         found += [
             Candidate(
@@ -165,7 +166,7 @@ def candidates(
                 trains=False,
             )
         )
-        return {one.name: one for one in [*found, *(_adaptations(kind, what, "", transfer) if target else [])]}
+        return {one.name: one for one in [*found, *single]}
     found.append(
         Candidate(
             TUNED,
@@ -187,7 +188,7 @@ def candidates(
                 trains=True,
             )
         )
-    return {one.name: one for one in [*found, *(_adaptations(kind, what, network, transfer) if target else [])]}
+    return {one.name: one for one in [*found, *single]}
 
 
 def _adaptations(kind: str, what: str, network: str, transfer: tuple[str, ...]) -> list[Candidate]:

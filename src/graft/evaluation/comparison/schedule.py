@@ -14,11 +14,10 @@ from graft.evaluation.comparison.network_cost import NetworkCost
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.training_length import BATCH, adaptation_examples, training_steps
 from graft.evaluation.results import DONE, FAILED, LEFT_OUT, Cell
+from graft.techniques import DomainAdaptation
 
 # Before a technique has been measured: seconds for a head, and for a tournament of adaptations.
 _HEAD, _ADAPTATION = 1.0, 10.0
-# Of the source, what an adaptation through the network holds out.
-_VALIDATION = 0.1
 
 
 class Estimates:
@@ -150,7 +149,7 @@ def _unseen(job: Job, count: int, cost: NetworkCost, setup: Setup) -> float:
         return _ADAPTATION if job.candidate.method == "auto" else _HEAD
     predicted = len(job.deal.test) * (cost.data_seconds + cost.feature_seconds)
     if setup.adapted_to is not None and job.candidate.method is not None:
-        learnt = max(1, round((1 - _VALIDATION) * count))
+        learnt = max(1, round((1 - DomainAdaptation().validation) * count))
         passes = adaptation_examples(job.candidate.method, learnt, setup.adapted_to.size, epochs=setup.epochs)
     else:
         times = len(setup.tasks) if job.candidate.name == TUNED_ALONE else 1

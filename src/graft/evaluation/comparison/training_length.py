@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from graft.evaluation.comparison.candidates import SCRATCH_FACTOR
@@ -9,7 +10,6 @@ from graft.techniques.adaptation.through_network import AFTERWARDS, ROUND_STEPS,
 from graft.techniques.domain_adaptation import BATCH as ADAPTATION_BATCH
 from graft.techniques.network_training import number_of_steps
 from graft.techniques.objectives import Supervised
-from graft.techniques.settings import Settings
 
 # Examples of a step, as `FineTuning` has it by default.
 BATCH = 32
@@ -29,7 +29,9 @@ def training_steps(examples: int, *, epochs: Any, scratch: bool) -> int:
     """
     batches, epoch_steps = -(-examples // BATCH), max(1.0, examples / BATCH)
     longer = epochs if epochs == "auto" else (SCRATCH_FACTOR if scratch else 1) * epochs
-    return _steps(longer, Supervised.least_steps, batches, epoch_steps, scratch=scratch)
+    return number_of_steps(
+        longer, pretrained=not scratch, least_steps=Supervised.least_steps, batches=batches, epoch_steps=epoch_steps
+    )
 
 
 def adaptation_examples(method: str, source: int, target: int, *, epochs: Any) -> int:
@@ -45,34 +47,18 @@ def adaptation_examples(method: str, source: int, target: int, *, epochs: Any) -
         As in `DomainAdaptation`.
     """
 
+    steps = partial(number_of_steps, pretrained=True)
+
     def alone(count: int, least: int, epochs: Any) -> int:
         size = min(ADAPTATION_BATCH, count)
-        return size * _steps(epochs, least, count // size, count / size, scratch=False)
+        return size * steps(epochs, least_steps=least, batches=count // size, epoch_steps=count / size)
 
     if method not in AFTERWARDS:
         half, epoch_steps = ADAPTATION_BATCH // 2, max(1.0, (source + target) / ADAPTATION_BATCH)
         batches = max(1, min(source, target) // half)
-        return ADAPTATION_BATCH * _steps(epochs, max(150, round(epoch_steps)), batches, epoch_steps, scratch=False)
+        least = max(150, round(epoch_steps))
+        return ADAPTATION_BATCH * steps(epochs, least_steps=least, batches=batches, epoch_steps=epoch_steps)
     first = alone(source, Supervised.least_steps, epochs)
     if method == "shot":
         return first + ROUNDS * alone(target, ROUND_STEPS, epochs if epochs == "auto" else epochs / ROUNDS)
     return first + (alone(target, 1, 1.0 if epochs == "auto" else epochs) if method == "tent" else 0)
-
-
-def _steps(epochs: Any, least: int, batches: int, epoch_steps: float, *, scratch: bool) -> int:
-    settings = Settings(
-        pretrained=not scratch,
-        train="all",
-        epochs=epochs,
-        batch_size=BATCH,
-        learning_rate="auto",
-        layer_decay="auto",
-        weight_decay=0.0,
-        augment=0.0,
-        views=None,
-        batch_norm="auto",
-        precision="auto",
-        average=None,
-        seed=0,
-    )
-    return number_of_steps(settings, least_steps=least, batches=batches, epoch_steps=epoch_steps)

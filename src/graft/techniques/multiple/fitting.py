@@ -188,7 +188,8 @@ class Fitter:
             balanced = [task.found.task for task in joint.tasks]
             size = min(settings.batch_size, examples.count)
             steps = number_of_steps(
-                settings,
+                settings.epochs,
+                pretrained=settings.pretrained,
                 least_steps=Together.least_steps,
                 batches=examples.count // size,
                 epoch_steps=examples.count / size,
