@@ -30,7 +30,7 @@ from graft.evaluation.comparison.schedule import measure_all
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.training_length import adaptation_examples
 from graft.evaluation.comparison.verdict import Wording, judge
-from graft.evaluation.results import Cell
+from graft.evaluation.results import NO_INTERVAL, Cell
 from graft.metrics import Estimate
 from graft.techniques import DomainAdaptation, FeatureExtraction, Predictions
 from graft.techniques.adaptation import FEATURE_METHODS, NETWORK_METHODS
@@ -507,6 +507,19 @@ def test_the_ratio_of_costs_is_that_of_the_costs_that_are_shown():
     assert cost["high"] == pytest.approx(15.0)
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "factor"), [(0.0, 0.0, 1), (0.008, 0.004, 1), (2.0, 0.0, 0.5), (0.0, 2.0, 2), (4.0, 2.0, 0.5)]
+)
+def test_memory_below_a_mebibyte_is_as_good_as_none(mine, theirs, factor):
+    cells = made_up({5: 0.8}, name="feature-extraction", memory=mine)
+    cells += made_up({5: 0.6}, name="from-scratch", memory=theirs)
+    figure = said(cells).figures[2]
+    assert figure["value"] == factor
+    words = {1: "as much memory", 0.5: "2.0 times more memory", 2: "2.0 times less memory"}[factor]
+    shown = ["less than 1 MiB" if one < 1 else f"{one:.0f} MiB" for one in (mine, theirs)]
+    assert f"the probe takes {shown[0]} and scratch {shown[1]}: {words}" in figure["sentence"]
+
+
 def test_a_weighted_median_is_that_of_repeated_values():
     draw = np.random.default_rng(0)
     values, weights = draw.normal(size=5), draw.integers(0, 4, size=(200, 5)).astype(float)
@@ -564,10 +577,40 @@ def test_the_verdict_counts_labels_against_the_best_and_time_against_the_network
     assert "With 10 labelled examples, the probe scores what pixels scores with" in labels["text"]
     assert time_["value"] == pytest.approx(50)
     assert "50 times less time" in time_["text"]
-    assert time_["sentence"].endswith("50 times less time (no interval: one split, or all alike).")
+    assert time_["sentence"].endswith(
+        "50 times less time (no interval: one split, all alike, or beyond what was measured)."
+    )
     assert memory["value"] == pytest.approx(10)
     assert "20.0 points (95 %: " in verdict.text
     assert verdict.text.startswith("Transfer pays here")
+
+
+def test_every_figure_is_told_with_its_interval():
+    cells = []
+    for seed in (0, 1, 2):
+        rising = {n: 0.5 + 0.1 * np.log2(n / 5) - 0.01 * seed for n in (5, 10, 20, 40, 80)}
+        for order, (name, below, dear) in enumerate((("feature-extraction", 0.0, 1), ("from-scratch", 0.2, 10 + seed))):
+            curve = {n: one - below for n, one in rising.items()}
+            cells += made_up(curve, name=name, seeds=(seed,), order=order, seconds=dear, memory=40.0 * dear)
+    verdict = said(cells)
+    for figure in verdict.figures:
+        assert figure["low"] <= figure["value"] <= figure["high"]
+        assert "(95 %: " in figure["sentence"]
+        assert figure["sentence"] in verdict.text
+    assert verdict.figures[2]["sentence"].endswith("11 times less memory (95 %: 10 to 12 times).")
+
+
+def test_an_interval_that_nothing_bounds_is_no_interval():
+    apart = {"feature-extraction": (0.9, 0.1), "from-scratch": (0.5, 0.5)}
+    cells = [
+        one
+        for name, scores in apart.items()
+        for seed, score in enumerate(scores)
+        for one in made_up({5: score, 10: score}, name=name, seeds=(seed,))
+    ]
+    labels = said(cells).figures[0]
+    assert (labels["low"], labels["high"]) == (0.0, None)
+    assert NO_INTERVAL in labels["sentence"]
 
 
 def test_the_verdict_says_what_does_not_pay_and_what_cannot_be_told():
@@ -578,7 +621,7 @@ def test_the_verdict_says_what_does_not_pay_and_what_cannot_be_told():
     assert "below pixels" in verdict.text
     assert verdict.figures[0]["bound"] == "at most"
     single = made_up(worse, name="feature-extraction", seeds=(0,)) + made_up(better, name="raw-input", seeds=(0,))
-    assert "(no interval: one split, or all alike)" in said(single).text
+    assert "(no interval: one split, all alike, or beyond what was measured)" in said(single).text
     alike = said(made_up(worse, name="feature-extraction") + made_up(worse, name="raw-input"))
     assert alike.outcome == "inconclusive"
     assert alike.text.startswith("Whether transfer pays here cannot be told")

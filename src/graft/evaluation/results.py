@@ -30,7 +30,7 @@ _BEGINNING = re.compile(rb'\s*\{\s*"format"\s*:')  # of a file that a comparison
 
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 STATUSES = (DONE, LEFT_OUT, FAILED)
-NO_INTERVAL = "no interval: one split, or all alike"
+NO_INTERVAL = "no interval: one split, all alike, or beyond what was measured"
 OUTCOMES = ("pays", "does not pay", "mixed", "inconclusive", "not measured")
 _SHOWN = 200  # characters of the verdict where results are printed
 SECONDS = ("data", "features", "training", "total")

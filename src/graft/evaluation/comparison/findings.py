@@ -13,8 +13,8 @@ from graft.metrics import Estimate
 Budget = int | None
 # What an interval of a gain has to be away from zero by to exclude it: three digits, a tenth of a point, show no less.
 _SHOWN = 0.0005
-# Seconds, MiB: below that a cost is as good as none.
-_LEAST_COST = 1e-9
+# Below that a cost is as good as none: a fit of small arrays grows the process by two pages, or by none at all.
+_LEAST_COST = {"seconds": 1e-3, "memory": 1.0}  # s, MiB
 
 
 def best_of(curves: Curves, names: Sequence[str]) -> tuple[str, list[Budget], np.ndarray] | None:
@@ -186,7 +186,7 @@ def _labels(curves: Curves, name: str, other: str, budget: Budget) -> dict[str, 
 
 
 def _cost(curves: Curves, name: str, other: str, common: Sequence[Budget], what: str) -> dict[str, Any] | None:
-    """Return what both sides cost with the largest number of labels that both were measured with."""
+    """Return what both sides cost with the largest number of labels that both were measured with, and their ratio."""
 
     def costs(technique: str) -> dict[int, float]:
         found = curves.cells(technique, budget).items()
@@ -200,7 +200,9 @@ def _cost(curves: Curves, name: str, other: str, common: Sequence[Budget], what:
     if not shared:
         return None
     (with_, with_drawn), (without, without_drawn) = (curves.cost(one, shared) for one in (mine, theirs))
-    ratio = interval(without / max(with_, _LEAST_COST), without_drawn / np.maximum(with_drawn, _LEAST_COST)).to_dict()
+    least = _LEAST_COST[what]
+    drawn = np.maximum(without_drawn, least) / np.maximum(with_drawn, least)
+    ratio = interval(max(without, least) / max(with_, least), drawn).to_dict()
     return {
         "budget": budget,
         "with": with_,

@@ -213,13 +213,13 @@ def _cost_figure(found: Mapping[str, Any], name: str, wording: Wording) -> dict[
 
 def _interval_words(name: str, one: Mapping[str, Any]) -> str:
     """Return the interval of a factor: how many times as many labels, how many times less time, or more."""
-    low, high = one["low"], one["high"]
+    low, high = one["low"] or None, one["high"]  # an interval that begins at zero has no lower end
     if name != "labels" and one["factor"] < 1:
         low, high = (None if not one else 1 / one for one in (high, low))
-    if low is None and high is None:
-        return NO_INTERVAL
-    if low is None or high is None:
-        return f"95 %: {'at most' if low is None else 'at least'} {factor_text(low or high or 0.0)} times"
+    if low is None:
+        return NO_INTERVAL if high is None else f"95 %: at most {factor_text(high)} times"
+    if high is None:
+        return f"95 %: at least {factor_text(low)} times"
     return f"95 %: {factor_text(low)} to {factor_text(high)} times"
 
 
@@ -234,8 +234,10 @@ def _figure(name: str, title: str, text: str, one: Mapping[str, Any] | None) -> 
 
 
 def _seconds(value: float) -> str:
+    if value < 0.001:
+        return "less than 0.001 s"
     return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
 
 
 def _mebibytes(value: float) -> str:
-    return f"{value:,.0f} MiB"
+    return f"{value:,.0f} MiB" if value >= 1 else "less than 1 MiB"
