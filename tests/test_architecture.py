@@ -13,7 +13,7 @@ FLOORS = {
     2: {"backbones"},
     3: {"training"},
     4: {"techniques"},
-    5: {"evaluation"},
+    5: {"evaluation", "export"},
     6: {"reports"},
     7: {"cli", "__main__"},
 }

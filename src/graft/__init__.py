@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graft.backbones import Backbone, load_backbone
     from graft.data import Domain, Task, check, read_features, read_images, read_texts
     from graft.evaluation import advise, compare, rank_backbones
+    from graft.export import export_model
     from graft.techniques import DomainAdaptation, FeatureExtraction, FineTuning, MultiTask, load
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOMES = {
     "advise": "graft.evaluation",
     "check": "graft.data",
     "compare": "graft.evaluation",
+    "export_model": "graft.export",
     "load": "graft.techniques",
     "load_backbone": "graft.backbones",
     "rank_backbones": "graft.evaluation",
@@ -47,6 +49,7 @@ __all__ = [
     "advise",
     "check",
     "compare",
+    "export_model",
     "load",
     "load_backbone",
     "rank_backbones",

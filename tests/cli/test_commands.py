@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -325,6 +326,29 @@ def test_a_copied_run_predicts_in_another_process_and_place(text_run, messages, 
     assert main(["predict", str(text_run), str(messages), "--out", str(here)]) == 0
     there = list(csv.DictReader((tmp_path / "p.csv").open()))
     assert [row["prediction"] for row in there] == [row["prediction"] for row in csv.DictReader(here.open())]
+
+
+def test_a_run_is_exported(text_run, tmp_path, graft):
+    file = tmp_path / "model.pt2"
+    code, out, err = graft("export", text_run, "--out", file)
+    assert (code, err) == (0, "")
+    assert re.search(r"Wrote .*model\.pt2 \([\d.]+ MB\)", out)
+    assert re.search(r"input +attention_mask +batch x length", out)
+    assert re.search(r"output +probabilities +batch x 8", out)
+    assert f"Beside it: {tmp_path / 'model.tokenizer.json'}." in out
+    assert "On made-up inputs its answers differ from those of the run by" in out
+    code, out, _ = graft("export", text_run, "--out", file, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["bytes"] == file.stat().st_size
+    assert facts["outputs"] == {"probabilities": ["batch", 8]}
+    assert facts["difference"] < 1e-3
+
+
+def test_an_export_that_cannot_be_is_refused(text_run, tmp_path, refused):
+    assert "expected a file that ends with .onnx or .pt2" in refused("export", text_run, "--out", tmp_path / "model.h5")
+    assert "config.json" in refused("export", tmp_path, "--out", tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_control_c_leaves_nothing_half_written(photos, tmp_path, monkeypatch, graft):

@@ -71,11 +71,11 @@ def pool_tokens(tokens: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch
     if pooling == "cls":
         # The first real token, also where a tokenizer pads on the left.
         first = mask.to(torch.int64).argmax(dim=1)
-        return tokens[torch.arange(len(tokens), device=tokens.device), first]
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), first]
     if pooling == "lasttoken":
         positions = torch.arange(mask.shape[1], device=mask.device)
         last = (mask.to(torch.int64) * positions).argmax(dim=1)
-        return tokens[torch.arange(len(tokens), device=tokens.device), last]
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), last]
     real = mask.unsqueeze(-1)
     if pooling == "max":
         return tokens.masked_fill(real == 0, -torch.inf).amax(dim=1)

@@ -188,6 +188,30 @@ class TextBackbone(Backbone):
     def example_item(self) -> list[int]:
         return self._tokenizer(["a"], truncation=True, max_length=self._plan.max_tokens)["input_ids"][0]
 
+    def tokenizer_json(self) -> str | None:
+        """Return all that is done to a text as the JSON that the library ``tokenizers`` reads; None where it has none.
+
+        ``tokenizers.Tokenizer.from_str(it).encode_batch(texts)`` puts the prompt before each text, lowers the case
+        where that is part of the preprocessing, cuts long texts and pads short ones: its ``ids`` and
+        ``attention_mask`` are what `collate` makes of what `read` returns. (The library puts no prompt before an empty
+        text.)
+        """
+        fast = getattr(self._tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            return None
+        from tokenizers import Tokenizer, normalizers
+
+        plan, whole = self._plan, Tokenizer.from_str(fast.to_str())
+        before: list[Any] = [normalizers.Prepend(plan.prompt)] if plan.prompt else []
+        before += [normalizers.Lowercase()] if plan.lower_case else []
+        if before:
+            own = [] if whole.normalizer is None else [whole.normalizer]
+            whole.normalizer = normalizers.Sequence([*before, *own])
+        whole.enable_truncation(max_length=plan.max_tokens)
+        padding = self._tokenizer.pad_token_id
+        whole.enable_padding(pad_id=0 if padding is None else padding, pad_token=self._tokenizer.pad_token or "[PAD]")
+        return whole.to_str()
+
 
 def block_path(encoder: nn.Module) -> str | None:
     """Return the path of the list that holds the encoder's blocks, such as ``encoder.layer``; None if there is none."""

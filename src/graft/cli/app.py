@@ -19,6 +19,7 @@ from graft.cli.advise import advise
 from graft.cli.check import check
 from graft.cli.compare import compare
 from graft.cli.embed import embed
+from graft.cli.export import export
 from graft.cli.fit import fit
 from graft.cli.grouped import GroupedCommand
 from graft.cli.networks import backbones
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, predict, evaluate, embed, advise, compare, rank, report, check, backbones, store):
+for command in (fit, predict, evaluate, export, embed, advise, compare, rank, report, check, backbones, store):
     app.command(cls=GroupedCommand)(command)
 
 # typer carries its own copy of click in some versions and depends on click in others.

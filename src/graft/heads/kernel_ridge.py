@@ -23,7 +23,7 @@ _WIDTH_ROWS = 600
 # Beyond this many examples the kernel is replaced by its projection on this many of them (Nyström).
 _LANDMARKS = 3000
 # Indicators of classes, -1/K to 1, become logits by this factor: with an indicator of 1 against 0, odds of e^8.
-_LOGIT = 8.0
+LOGIT = 8.0
 
 
 @final
@@ -93,10 +93,10 @@ class KernelRidgeClassifier(ClassifierHead):
         self.centers_, self.dual_coef_, self.intercept_ = solution.centers, solution.dual, solution.intercept
         if not training.can_cross_validate:
             return Outcome(None, selection)
-        return Outcome(solution.left_out * _LOGIT, selection)
+        return Outcome(solution.left_out * LOGIT, selection)
 
     def _logits(self, features: Table) -> np.ndarray:
-        return _LOGIT * _predict(self._scaled(features), self.centers_, self.dual_coef_, self.intercept_, self.gamma_)
+        return LOGIT * _predict(self._scaled(features), self.centers_, self.dual_coef_, self.intercept_, self.gamma_)
 
 
 @final
@@ -159,7 +159,7 @@ class KernelRidgeRegressor(RegressorHead):
 
 
 def _classification_score(predictions: np.ndarray, training: TrainingSet) -> dict[str, float]:
-    return classification_scores(predictions * _LOGIT, training)
+    return classification_scores(predictions * LOGIT, training)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from graft.heads.table import Table
 from graft.heads.training_set import TrainingSet
 
 # Cosines lie within one of each other; contrastive training divides them by 0.05 to 0.1 before the softmax.
-_SHARPNESS = 10.0
+SHARPNESS = 10.0
 
 
 @final
@@ -78,12 +78,12 @@ class Prototype(ClassifierHead):
             out = training.fold == fold
             inside = sums - np.asarray(indicators[:, out] @ unit[out])
             shares = totals - np.bincount(codes[out], weights=weight[out], minlength=training.classes)
-            logits[out] = _SHARPNESS * unit[out] @ _unit(inside).T + np.log(shares / shares.sum())
+            logits[out] = SHARPNESS * unit[out] @ _unit(inside).T + np.log(shares / shares.sum())
         return Outcome(logits, {"tried": [classification_scores(logits, training)]})
 
     def _logits(self, features: Table) -> np.ndarray:
         unit = _unit(self._scaled(features)).astype(np.float64)
-        return _SHARPNESS * unit @ self.prototypes_.T + self.log_share_
+        return SHARPNESS * unit @ self.prototypes_.T + self.log_share_
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

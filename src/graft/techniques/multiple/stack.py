@@ -14,7 +14,7 @@ from graft.heads.multi_label_head import MultiLabelHead
 from graft.heads.regressor_head import RegressorHead
 
 # Probabilities below this are not told apart.
-_LEAST = 1e-4
+LEAST = 1e-4
 
 
 @final
@@ -123,5 +123,5 @@ def left_out_signals(head: Any, features: Any, fitted: np.ndarray) -> np.ndarray
 
 
 def _logarithms(head: Any, probabilities: np.ndarray) -> np.ndarray:
-    bounded = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    bounded = np.clip(probabilities, LEAST, 1 - LEAST)
     return np.log(bounded) - (np.log1p(-bounded) if isinstance(head, MultiLabelHead) else 0.0)

@@ -1,0 +1,282 @@
+"""Fitted heads as modules on tensors: the same function of the features, in float32."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from graft import alignment
+from graft.alignment.component_analysis import ComponentAnalysis
+from graft.alignment.scored_classifier import ScoredClassifier
+from graft.errors import RequestError
+from graft.export import layers
+from graft.heads import (
+    AutoHead,
+    AutoRegressor,
+    ClassifierHead,
+    KernelRidgeClassifier,
+    KernelRidgeRegressor,
+    LinearClassifier,
+    LinearMultiLabel,
+    LinearRegressor,
+    LogisticPath,
+    MultiLabelHead,
+    MultiLabelLogistic,
+    NearestNeighbors,
+    Prototype,
+    RegressorHead,
+    RidgePath,
+    ShrinkageDiscriminant,
+)
+from graft.heads.kernel_ridge import LOGIT
+from graft.heads.prototype import SHARPNESS
+from graft.importance import TrAdaBoostClassifier
+from graft.techniques.adaptation import AdaptedHead
+
+
+@singledispatch
+def answers(head: Any) -> nn.Module:
+    """Return what maps features (n, d) to what a fitted head answers.
+
+    Probabilities (n, K) or (n, labels), as ``predict_proba`` gives them; of a regression the numbers (n, outputs).
+
+    Raises
+    ------
+    RequestError
+        If the head is not one of Graft's.
+    """
+    raise _unknown(head)
+
+
+@answers.register
+def _(head: ClassifierHead) -> nn.Module:
+    return nn.Sequential(outputs(head), layers.Softmax(head.temperature_))
+
+
+@answers.register
+def _(head: MultiLabelHead) -> nn.Module:
+    probability = nn.Sequential(outputs(head), layers.Sigmoid(head.temperature_))
+    return nn.Sequential(probability, layers.Complement()) if head.single_label_ else probability
+
+
+@answers.register
+def _(head: RegressorHead) -> nn.Module:
+    return nn.Sequential(outputs(head), layers.ScaleShift(head.target_scale_, head.target_location_))
+
+
+@answers.register
+def _(head: ScoredClassifier) -> nn.Module:
+    return nn.Sequential(outputs(head), layers.Softmax(head.temperature_))
+
+
+@answers.register
+def _(head: AdaptedHead) -> nn.Module:
+    steps: list[nn.Module] = [] if head.location is None else [layers.Standardize(head.location, head.scale)]
+    if head.mapping is not None:
+        steps.append(mapping(head.mapping))
+    return nn.Sequential(*steps, answers(head.head))
+
+
+@answers.register
+def _(head: TrAdaBoostClassifier) -> nn.Module:
+    classes, count = len(head.classes_), len(head.votes_)
+    models = []
+    for model in head.estimators_:
+        if not isinstance(model, LogisticRegression):
+            raise _unknown(model)
+        models.append(Ballot(model, classes))
+    # The shares of the votes, and one vote of the mean size that knows nothing.
+    shares = layers.WeightedSum(models, head.votes_ / head.votes_.sum())
+    return nn.Sequential(shares, layers.ScaleShift(count / (count + 1), 1 / classes / (count + 1)))
+
+
+class Ballot(nn.Module):
+    """Features (n, d) to 1 for the class that a logistic regression on class codes predicts (n, classes)."""
+
+    indicators: torch.Tensor
+
+    def __init__(self, model: LogisticRegression, classes: int) -> None:
+        super().__init__()
+        affine = layers.Affine(model.coef_, model.intercept_)
+        self.logits = affine if len(model.classes_) > 2 else nn.Sequential(affine, layers.BothSigns())
+        self.register_buffer("indicators", layers.constant(np.eye(classes)[model.classes_]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.indicators[self.logits(x).argmax(dim=1)]
+
+
+@singledispatch
+def outputs(head: Any) -> nn.Module:
+    """Return what maps features (n, d) to a fitted head's logits, scores, or standardised numbers.
+
+    Raises
+    ------
+    RequestError
+        If the head is not one of Graft's.
+    """
+    raise _unknown(head)
+
+
+@outputs.register
+def _(head: AutoHead) -> nn.Module:
+    members = list(head.heads_.values())
+    if len(members) == 1:
+        return outputs(members[0])
+    parts = [nn.Sequential(outputs(one), layers.LogSoftmax(one.temperature_)) for one in members]
+    return layers.WeightedSum(parts, head.weights_)
+
+
+@outputs.register
+def _(head: LogisticPath) -> nn.Module:
+    affine = layers.Affine(head.coef_, head.intercept_)
+    return nn.Sequential(affine, layers.BothSigns()) if len(head.intercept_) == 1 else affine
+
+
+@outputs.register(ShrinkageDiscriminant)
+@outputs.register(MultiLabelLogistic)
+def _(head: Any) -> nn.Module:
+    return layers.Affine(head.coef_, head.intercept_)
+
+
+@outputs.register(LinearClassifier)
+@outputs.register(LinearMultiLabel)
+def _(head: Any) -> nn.Module:
+    return layers.Affine(head.coefficients, head.intercept)
+
+
+@outputs.register
+def _(head: LinearRegressor) -> nn.Module:
+    affine = layers.Affine(head.coefficients, head.intercept)
+    return nn.Sequential(affine, layers.Standardize(head.target_location_, head.target_scale_))
+
+
+@outputs.register
+def _(head: RidgePath) -> nn.Module:
+    return layers.Affine(head.slopes_.T, head.offset_)
+
+
+@outputs.register
+def _(head: AutoRegressor) -> nn.Module:
+    return outputs(head.head_)
+
+
+@outputs.register
+def _(head: KernelRidgeClassifier) -> nn.Module:
+    return nn.Sequential(_kernel_ridge(head), layers.ScaleShift(LOGIT))
+
+
+@outputs.register
+def _(head: KernelRidgeRegressor) -> nn.Module:
+    return _kernel_ridge(head)
+
+
+def _kernel_ridge(head: Any) -> nn.Module:
+    kernel = layers.GaussianKernel(head.centers_, head.gamma_, head.dual_coef_, head.intercept_)
+    return nn.Sequential(_scaled(head), kernel)
+
+
+@outputs.register
+def _(head: Prototype) -> nn.Module:
+    return nn.Sequential(_scaled(head), layers.UnitRows(), layers.Affine(SHARPNESS * head.prototypes_, head.log_share_))
+
+
+@outputs.register
+def _(head: NearestNeighbors) -> nn.Module:
+    votes = layers.Votes(head.examples_, head.weight_, head.codes_, head.class_share_, head.n_neighbors_)
+    return nn.Sequential(_scaled(head), votes)
+
+
+@outputs.register
+def _(head: alignment.ManifoldRegularization) -> nn.Module:
+    placed = [mapping(head.standardization_), layers.WithOne(), layers.UnitRows()]
+    return nn.Sequential(*placed, layers.GaussianKernel(head.examples_, 0.5, head.dual_coef_, head.shares_))
+
+
+@outputs.register
+def _(head: alignment.MEDA) -> nn.Module:
+    kernel = layers.GaussianKernel(head.examples_, 0.5, head.dual_coef_, np.zeros(head.dual_coef_.shape[1]))
+    return nn.Sequential(mapping(head.flow_), layers.UnitRows(), kernel)
+
+
+@outputs.register
+def _(head: alignment.CentroidRefinement) -> nn.Module:
+    cosine = layers.Affine(head.centroids_ / head.temperature, np.zeros(len(head.centroids_)))
+    return nn.Sequential(mapping(head.standardization_), cosine)
+
+
+@outputs.register
+def _(head: alignment.InvariantHead) -> nn.Module:
+    return nn.Sequential(
+        mapping(head.standardization_),
+        layers.Affine(head.bottleneck_.T, head.bottleneck_intercept_),
+        nn.ReLU(),
+        layers.Affine(head.coef_, head.intercept_),
+    )
+
+
+@singledispatch
+def mapping(fitted: Any) -> nn.Module:
+    """Return what maps target features (n, d) as ``transform`` of a fitted alignment does.
+
+    Raises
+    ------
+    RequestError
+        If the alignment is not one of Graft's.
+    """
+    raise _unknown(fitted)
+
+
+@mapping.register(alignment.CORAL)
+@mapping.register(alignment.LinearTransport)
+@mapping.register(alignment.OptimalTransport)
+def _(fitted: Any) -> nn.Module:
+    return nn.Identity()  # these move the source
+
+
+@mapping.register
+def _(fitted: alignment.DomainStandardization) -> nn.Module:
+    standardised = layers.Standardize(fitted.target_mean_, fitted.target_scale_)
+    return nn.Sequential(standardised, layers.UnitRows()) if fitted.unit_length else standardised
+
+
+@mapping.register
+def _(fitted: alignment.SubspaceAlignment) -> nn.Module:
+    return _centred(fitted.target_mean_, fitted.target_map_)
+
+
+@mapping.register
+def _(fitted: alignment.GeodesicFlowKernel) -> nn.Module:
+    return _centred(fitted.target_mean_, fitted.map_)
+
+
+@mapping.register
+def _(fitted: ComponentAnalysis) -> nn.Module:
+    if fitted.anchors_ is None:
+        return _centred(fitted.mean_, fitted.map_)
+    assert fitted.gamma_ is not None
+    return layers.GaussianKernel(fitted.anchors_, fitted.gamma_, fitted.map_, -fitted.mean_ @ fitted.map_)
+
+
+def _centred(mean: np.ndarray, matrix: np.ndarray) -> nn.Module:
+    """Return x to (x - mean) matrix; the mean is taken away first, where features lie far from zero."""
+    return nn.Sequential(
+        layers.Standardize(mean, np.ones(len(mean))), layers.Affine(matrix.T, np.zeros(matrix.shape[1]))
+    )
+
+
+def _scaled(head: Any) -> nn.Module:
+    return layers.Standardize(head.location_, head.scale_)
+
+
+def _unknown(part: Any) -> RequestError:
+    return RequestError(
+        "model",
+        expected="heads and alignments of Graft's own",
+        found=type(part).__name__,
+        remedy="Fit the model with one of them, or export the network and this part yourself.",
+    )
