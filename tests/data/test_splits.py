@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from graft import FeatureExtraction
 from graft.data import Domain, few_shot, split
 from graft.errors import DataError, RequestError
 
@@ -205,3 +206,18 @@ def test_few_shot_names_the_class_that_is_too_small():
         few_shot(Domain(np.zeros((2, 1))), 1)
     with pytest.raises(RequestError):
         few_shot(domain(0), 0)
+
+
+@pytest.mark.parametrize(
+    "groups", [["a", None, "b", None, "a"], ["a", " ", "b", "", "a"], [1.0, np.nan, 2.0, np.nan, 1.0]]
+)
+def test_an_example_without_a_group_is_one_of_its_own_wherever_groups_are_looked_at(groups):
+    whole = Domain(np.arange(5)[:, None], groups=np.array(groups, float if groups[0] == 1.0 else object))
+    _, codes = np.unique(whole.groups, return_inverse=True)
+    assert len(set(codes)) == 4
+    assert codes[0] == codes[4]
+    again = whole.take([3, 1, 0, 4])
+    assert len(set(again.groups.tolist())) == 3
+    vectors = np.random.default_rng(0).normal(size=(40, 2))
+    cells = np.array(groups * 8, object)
+    assert len(FeatureExtraction(None).fit(vectors, np.arange(40) % 2, groups=cells).classes_) == 2

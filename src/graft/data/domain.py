@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graft.data.values import filled_groups
 from graft.errors import DataError
 
 
@@ -26,7 +27,8 @@ class Domain:
     name : str
         What to call this domain in messages and reports.
     groups : array of shape (n,), optional
-        Examples of one group (a patient, a document) are never divided by a split.
+        Examples of one group (a patient, a document) are never divided by a split; one whose group is empty becomes a
+        group of its own.
     splits : array of shape (n,), optional
         The given split of each example: ``"train"``, ``"val"`` or ``"test"``.
     tasks : tuple of str
@@ -67,6 +69,8 @@ class Domain:
                     found=str(_count(values)),
                     remedy=f"Pass inputs and {column} of the same length.",
                 )
+        if self.groups is not None:
+            object.__setattr__(self, "groups", filled_groups(self.groups))
         columns = np.shape(self.labels)[1] if np.ndim(self.labels) == 2 else 0
         if self.tasks and len(self.tasks) != columns:
             raise DataError(

@@ -44,6 +44,25 @@ def missing(values: Any) -> np.ndarray:
     return flat.reshape(array.shape)
 
 
+def filled_groups(groups: Any) -> np.ndarray:
+    """Return groups (n,) of which none is empty: an example without one is a group of its own.
+
+    Others may compare and sort what is returned; where nothing is empty, it is what was passed.
+    """
+    array = np.asarray(groups)
+    gaps = np.flatnonzero(missing(array)) if array.ndim == 1 else ()
+    if not len(gaps):
+        return array
+    if array.dtype.kind == "f":
+        known = array[np.isfinite(array)]
+        filled = array.astype(np.float64)
+        filled[gaps] = (known.max() if len(known) else 0.0) + 1 + np.arange(len(gaps))
+        return filled
+    filled = np.array([str(value) for value in array.tolist()], dtype=object)
+    filled[gaps] = [f"(row {row}, no group)" for row in gaps]
+    return filled
+
+
 def plain(value: Any, *, subject: str = "labels") -> Any:
     """Return one cell as None, bool, int, float or str.
 

@@ -15,6 +15,7 @@ from graft.backbones.embedding import input_count, input_name
 from graft.backbones.store import open_store
 from graft.data import IMAGE_SUFFIXES, Task, class_order, infer_task, label_array, require_trainable
 from graft.data.task import written_as_booleans
+from graft.data.values import filled_groups
 from graft.errors import DataError, RequestError, UnreadableInputsError
 from graft.techniques.kept_heads import KeptHeads
 from graft.techniques.technique import Failure, labelled_rows, require_one_each, targets_of
@@ -122,7 +123,7 @@ def given(
         predicted,
         labels,
         None if sample_weight is None else np.asarray(sample_weight),
-        None if groups is None else np.asarray(groups),
+        None if groups is None else filled_groups(groups),
     )
 
 
