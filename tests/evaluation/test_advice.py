@@ -115,6 +115,39 @@ def test_parts_are_nested_and_hold_each_class_and_all_come_first():
     assert all(np.sum(labels[rows] == "rare") >= 2 for rows in seen)
 
 
+def test_why_no_head_was_cross_validated_is_not_said_to_be_their_number_alone():
+    said = " ".join(advise(np.ones((60, 3)), np.arange(60) % 2, budget=0).reasons)
+    assert "60 labelled examples" in said
+    assert "too few that differ" in said
+
+
+def test_a_data_frame_of_features_is_one_of_vectors():
+    import pandas as pd
+
+    from graft import rank_backbones
+    from graft.data import modality_of
+
+    X, y = clouds(60)
+    frame = pd.DataFrame(X, columns=[f"column {place}" for place in range(X.shape[1])])
+    assert modality_of(frame) == "features"
+    assert advise(frame, pd.Series(y), budget=0).reasons == advise(X, y, budget=0).reasons
+    assert rank_backbones(frame, y, store=False).rows[0].score == rank_backbones(X, y, store=False).rows[0].score
+    options = {"seeds": 1, "budgets": [5], "techniques": ["raw-input"]}
+    assert compare(frame, pd.Series(y), **options).cells[0].score == compare(X, y, **options).cells[0].score
+
+
+def test_no_part_is_as_large_as_the_one_before():
+    task = Task("", "classification", tuple(range(30)))
+    found = learning_curve(
+        lambda rows: type("E", (), {"metrics": {"accuracy": estimate(0.5)}})(),
+        np.arange(90) % 30,
+        task,
+        "accuracy",
+        seed=0,
+    )
+    assert found.examples == (60, 90)
+
+
 def test_when_time_is_up_only_all_examples_are_seen():
     seen = []
     labels = np.array(["a", "b"] * 50)
@@ -414,7 +447,7 @@ def test_a_moved_target_is_adapted_to():
     assert found.technique in (ADAPTED, FROZEN)
     chosen = found.tournament["chosen"]
     assert (found.technique == FROZEN) == (chosen == "source-only")
-    assert any("no labels to check by" in reason for reason in found.reasons)
+    assert any("No labels of the target are looked at" in reason for reason in found.reasons)
 
 
 def test_a_moved_target_is_adapted_to_by_the_forecast_where_there_is_no_time():

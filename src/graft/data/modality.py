@@ -16,9 +16,9 @@ _LOOKED_AT = 64  # inputs: enough to tell paths from texts, whatever the size of
 def modality_of(inputs: Any) -> str:
     """Return ``"image"``, ``"text"`` or ``"features"``.
 
-    Numbers in rows (n, d), dense or sparse, are features; arrays of three or four dimensions are images (n, height,
-    width[, channels]). Strings are images when the first of them end like image files, else texts. Path objects, bytes,
-    PIL images and single arrays of pixels are images.
+    Numbers in rows (n, d), dense, sparse or in a data frame, are features; arrays of three or four dimensions are
+    images (n, height, width[, channels]). Strings are images when the first of them end like image files, else texts.
+    Path objects, bytes, PIL images and single arrays of pixels are images.
 
     Raises
     ------
@@ -40,6 +40,8 @@ def modality_of(inputs: Any) -> str:
         if len(shape) in (2, 3, 4):
             return "features" if len(shape) == 2 else "image"
         raise _unknown(f"an array of shape {tuple(shape)}")
+    if shape is not None and len(shape) == 2 and hasattr(inputs, "columns"):
+        return "features"  # a data frame, which has a dtype for each column, and iterates over their names
     first = list(inputs[:_LOOKED_AT])
     if not first:
         raise _unknown("no inputs")

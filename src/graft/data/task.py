@@ -345,11 +345,13 @@ def require_trainable(labels: Any, task: Task) -> None:
             )
         return
     if any(isinstance(value, str) for value in values.tolist()):
+        multilabel = task.kind == "multilabel"
         raise DataError(
             subject,
-            expected=f"numbers, for a {task.kind}",
+            expected="zeros and ones, for a multi-label task" if multilabel else f"numbers, for a {task.kind}",
             found=repr(next(value for value in values.tolist() if isinstance(value, str))),
-            remedy="Correct those cells, or fit a classification.",
+            remedy="Correct those cells, or "
+            + ("learn each column as a task." if multilabel else "fit a classification."),
         )
     if task.kind == "regression":
         numbers = values.astype(np.float64)

@@ -175,7 +175,7 @@ def advise_within(question: Question, budget: Budget, *, test_features: Any = No
             not_checked[ADAPTED] = _spent(budget)
         for name in order:
             if name not in (FROZEN, ADAPTED):
-                not_checked[name] = "because the target has no labels to check by"
+                not_checked[name] = "because no labels of the target are looked at"
     else:
         technique = order[0]
         ahead = expected[technique]
@@ -231,7 +231,7 @@ def _adaptation(
     contest = told["tournament"]
     kept = contest["chosen"] == "source-only"
     said = [
-        "The target has no labels to check by; the methods of adaptation judge each other by scores that need none. "
+        "No labels of the target are looked at; the methods of adaptation judge each other by scores that need none. "
         + contest["reason"],
         *contest["warnings"],
     ]
@@ -339,6 +339,8 @@ def _question(
 ) -> tuple[Question, Any]:
     """Read inputs and labels, compute the features, and return the question, and the features of test examples."""
     modality = modality_of(X)
+    if modality == "features" and hasattr(X, "columns"):
+        X = np.asarray(X)  # rows are taken by their places, which in a data frame are names of columns
     chosen = DEFAULT_BACKBONES[modality] if isinstance(backbone, str) and backbone == "auto" else backbone
     network = load_backbone(chosen, layer=layer, pooling=pooling, image_size=image_size, device=device)
     if network.modality != modality:

@@ -117,7 +117,8 @@ def learning_curve(
     points: list[tuple[int, Estimate]] = []
     for part in PARTS:
         rows = np.flatnonzero(rank < part) if part < 1 else np.arange(len(labels))
-        if part < 1 and (len(rows) < _LEAST or not more()):
+        # Of many small classes a part keeps two examples each, and may be no smaller than the part before.
+        if part < 1 and (len(rows) < _LEAST or len(rows) == points[-1][0] or not more()):
             break
         found = evaluate(rows)
         if found is None or not math.isfinite(found.metrics[metric].value):

@@ -23,17 +23,21 @@ def measured_reasons(question: Question, evidence: Evidence) -> list[str]:
     """Return what was measured: size, classes, missing cells, shift, similarity, room."""
     said = [_size(evidence)]
     if evidence.imbalance >= _UNEVEN:
-        said.append(f"Classes are uneven: the largest has {evidence.imbalance:.1f} examples for one of the smallest.")
+        said.append(f"Classes are uneven: the largest has {evidence.imbalance:.3g} examples for one of the smallest.")
     if question.several:
         labels = [one.labels for one in evidence.sizes]
+        each = f"{min(labels)}" if min(labels) == max(labels) else f"{min(labels)} to {max(labels)}"
         said.append(
-            f"{len(labels)} tasks with {min(labels)} to {max(labels)} labels each; "
-            f"{100 * evidence.missing:.0f} % of the cells are empty."
+            f"{len(labels)} tasks with {each} labels each; {100 * evidence.missing:.0f} % of the cells are empty."
         )
     said += _shift(evidence)
     pairs = [(one, other) for one, other in zip(evidence.frozen, evidence.raw, strict=True) if one is not None]
     if not pairs:
-        return [*said, "There are too few examples to cross-validate a head: nothing else could be measured."]
+        return [
+            *said,
+            "No head could be cross-validated: there are too few examples, too few that differ, or too few groups. "
+            "Nothing else could be measured.",
+        ]
     return said + (_similarity(question, evidence) if not question.several else _tasks_similarity(question, evidence))
 
 

@@ -270,6 +270,8 @@ def _domain(data: Any, y: Any, groups: Any, subject: str) -> tuple[str, Domain]:
     if not is_path and subject == "data" and y is None and not hasattr(data, "columns"):
         raise RequestError("y", expected="labels, one for each input", found="None", remedy="Pass compare(X, y).")
     columns = [str(name) for name in getattr(y, "columns", ())]
+    if hasattr(data, "columns") and y is not None and not isinstance(y, str) and len(y) == len(data):
+        data = np.asarray(data)  # a table of features: beside it y holds labels, not the names of columns
     modality, domain = read(data, labels=y, group=groups)
     if len(columns) > 1 and not domain.tasks:
         domain = replace(domain, tasks=tuple(columns))
@@ -300,7 +302,7 @@ def _seeds(seeds: Any, first: int) -> list[int]:
         raise RequestError(
             "seeds", expected="a number of seeds, or a sequence of them", found=repr(seeds), remedy="Pass seeds=3."
         )
-    return list(dict.fromkeys(integer("seeds", int(seed), low=0) for seed in seeds))
+    return list(dict.fromkeys(integer("seeds", seed, low=0) for seed in seeds))
 
 
 def _results(

@@ -73,7 +73,7 @@ def _goals(domain: Domain, kind: str) -> tuple[Task, ...]:
     if width == 1:
         if kind in ("multilabel", SEVERAL):
             raise RequestError(
-                "task", expected="several label columns", found=f"one, and task={kind!r}", remedy="Leave out the task."
+                "task", expected="several label columns", found=f"one, beside {kind!r}", remedy="Leave out the task."
             )
         found = infer_task(labels, name=domain.tasks[0] if domain.tasks else "")
         if kind == "regression":
@@ -85,7 +85,7 @@ def _goals(domain: Domain, kind: str) -> tuple[Task, ...]:
     binary = all(value in (0, 1) for value in labels[~gaps].tolist())
     if kind == "classification":
         raise RequestError(
-            "task", expected="one label column", found=f"{width} of them", remedy="Name one, or pass task='multi-task'."
+            "task", expected="one label column", found=f"{width} of them", remedy="Name one, or ask for 'multi-task'."
         )
     if kind == "regression":
         return (Task("", "regression"),)
@@ -135,7 +135,8 @@ def deal(domain: Domain, tasks: Sequence[Task], *, seed: int, test: float, targe
         tested, pool = np.flatnonzero(known & held), known & ~held
     else:
         rows = np.flatnonzero(known)
-        places = Domain(rows, domain.labels[rows], groups=None if domain.groups is None else domain.groups[rows])
+        grouped = None if domain.groups is None else domain.groups[rows]
+        places = Domain(rows, domain.labels[rows], groups=grouped, name=domain.name)
         parts = split(places, fractions={"train": 1 - test, "test": test}, random_state=seed)
         tested, pool = np.sort(parts["test"].inputs), np.zeros(domain.size, bool)
         pool[parts["train"].inputs] = True
@@ -197,6 +198,13 @@ def checked_budgets(
     """
     most = min(int(one.rank.max()) + 1 for one in deals)
     unit = "labels of a class" if kind_of(tasks) == "classification" else "labelled examples"
+    if isinstance(asked, str) or not isinstance(asked, Sequence | np.ndarray):
+        raise RequestError(
+            "budgets",
+            expected="a sequence of numbers of labels, None for all of them",
+            found=repr(asked),
+            remedy="Pass budgets=[5, None], for example.",
+        )
     for number in asked:
         usable = number is None or (isinstance(number, int | np.integer) and not isinstance(number, bool))
         if not usable or (number is not None and not 1 <= number <= most):

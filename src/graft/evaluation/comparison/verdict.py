@@ -130,7 +130,13 @@ def _not_measured(curves: Curves, candidates: Sequence[Candidate], wording: Word
     if best is None:
         return said
     name, budgets, _ = best
-    score = f"{wording.value(curves.score(name, budgets[-1])[0])} of {wording.score} with {wording.labels(budgets[-1])}"
+    if len(there) == 1:
+        budgets = budgets[-1:]
+    # The best one is so by its mean: with one number of labels or another, others may be ahead.
+    mean = sum(curves.score(name, budget)[0] for budget in budgets) / len(budgets)
+    several = f"on average over {len(budgets)} numbers of labels"
+    over = several if len(budgets) > 1 else f"with {wording.labels(budgets[0])}"
+    score = f"{wording.value(mean)} of {wording.score} {over}"
     return f"{said} {'Best' if len(there) > 1 else 'Measured'}: {wording.titles[name]}, {score}."
 
 
