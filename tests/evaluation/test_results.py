@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from graft.errors import RequestError, RunError
-from graft.evaluation.results import Cell, Results, Verdict, read_results
+from graft.evaluation.results import Cell, NewerResultsError, Results, Verdict, earlier_results, read_results
 from graft.metrics import Estimate
 
 
@@ -130,6 +130,16 @@ def test_what_is_no_such_file_is_refused(change, message, example, tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(RunError, match=message):
         read_results(file)
+
+
+def test_what_a_newer_version_wrote_is_not_held_for_nothing(example, tmp_path):
+    file = example.write(tmp_path)
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps({**plain, "format": 99}))
+    with pytest.raises(NewerResultsError, match="name another folder"):
+        earlier_results(tmp_path)
+    file.write_text(json.dumps({**plain, "cells": 0}))
+    assert earlier_results(tmp_path) is None
 
 
 def test_no_file_another_file_and_half_a_file_are_refused(example, tmp_path):

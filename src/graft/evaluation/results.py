@@ -257,11 +257,11 @@ class Results:
         if not isinstance(plain, Mapping) or plain.get("kind") != KIND:
             raise _other_file(subject)
         if not isinstance(plain.get("format"), int) or plain["format"] > FORMAT:
-            raise RunError(
+            raise NewerResultsError(
                 subject,
                 expected=f"results of format {FORMAT} or older",
                 found=f"format {plain.get('format')}, written by graft {plain.get('versions', {}).get('graft', '?')}",
-                remedy="Install a newer version: pip install --upgrade graft-learn.",
+                remedy="Install a newer version (pip install --upgrade graft-learn), or name another folder.",
             )
         try:
             parts = {one.name: plain[one.name] for one in fields(cls)}
@@ -279,7 +279,7 @@ class Results:
             raise RunError(
                 subject,
                 expected="the file as it was written",
-                found=f"one without or with another {error}",
+                found=f"one without {error}" if isinstance(error, KeyError) else "one with a part of another kind",
                 remedy="Run the comparison again: what it has measured is kept beside the file.",
             ) from error
 
@@ -326,6 +326,10 @@ class Results:
             row += [(cell.flops or {}).get(part, "") for part in ("forward", "training")]
             rows.writerow([_cell(value) for value in [*row, cell.energy_joules]])
         return sheet.getvalue()
+
+
+class NewerResultsError(RunError):
+    """The results are of a format that a newer version of Graft writes."""
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -393,9 +397,17 @@ def _other_file(subject: str) -> RunError:
 
 
 def earlier_results(folder: str | os.PathLike[str]) -> Results | None:
-    """Return the results that are in a folder, or None: there are none, or none that can be read."""
+    """Return the results that are in a folder, or None: there are none, or none that can be read.
+
+    Raises
+    ------
+    NewerResultsError
+        If a newer version of Graft wrote them: they are whole, and nothing here could write them again.
+    """
     try:
         return read_results(Path(folder))
+    except NewerResultsError:
+        raise
     except (GraftError, OSError):
         return None
 
