@@ -20,6 +20,7 @@ from graft.cli.options import (
     Text,
     as_seconds,
     chosen_layer,
+    naming_options,
     network_for,
     read_data,
 )
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from graft.evaluation import Advice
 
 SCRATCH = "from-scratch"
+# What arguments of `graft.advise` are called here.
+_OPTIONS = {name: f"--{name}" for name in ("backbone", "epochs", "layer", "pooling", "target", "task")} | {
+    "layer and pooling": "--layer and --pooling"
+}
 COLUMNS = ("technique", "forecast (95 %)", "held out (95 %)", "s a fit")
 
 
@@ -69,19 +74,20 @@ def advise(
     there = None
     if target is not None:
         there, _ = read_target(modality, target, image=image, text=text, group=group, labels=label)
-    found = advice_for(
-        domain,
-        label,
-        target=there,
-        backbone=network_for(modality, data, backbone, image_size=image_size),
-        task=task,
-        layer=layer,
-        pooling=pooling,
-        image_size=image_size,
-        epochs="auto" if epochs is None else epochs,
-        budget=seconds,
-        seed=seed,
-    )
+    with naming_options(_OPTIONS):
+        found = advice_for(
+            domain,
+            label,
+            target=there,
+            backbone=network_for(modality, data, backbone, image_size=image_size),
+            task=task,
+            layer=layer,
+            pooling=pooling,
+            image_size=image_size,
+            epochs="auto" if epochs is None else epochs,
+            budget=seconds,
+            seed=seed,
+        )
     if json:
         print_json(found.to_dict())
     else:

@@ -16,6 +16,7 @@ from graft.cli.options import (
     Label,
     Text,
     as_seconds,
+    is_whole,
     naming_options,
     network_for,
     read_data,
@@ -25,6 +26,7 @@ from graft.errors import DataError, RequestError
 
 # What arguments of `graft.compare` are called here.
 _OPTIONS = {
+    "backbone": "--backbone",
     "budgets": "--labels",
     "epochs": "--epochs",
     "target": "--target",
@@ -94,7 +96,8 @@ def compare(
     if domain.labels is None:
         raise DataError(data, expected="labels", found="none", remedy="Name their column with --label.")
     goal = None if target is None else _target(target, modality, label, columns)
-    network = network_for(modality, data, backbone, image_size=image_size)
+    with naming_options(_OPTIONS):
+        network = network_for(modality, data, backbone, image_size=image_size)
     earlier = earlier_results(out)
     cells = finished_cells(out)
     with naming_options(_OPTIONS):
@@ -182,7 +185,7 @@ def _sizes(words: list[str] | None) -> list[int | None] | None:
         return None
     found: list[int | None] = []
     for word in words:
-        if word != "all" and not word.isdigit():
+        if word != "all" and not is_whole(word):
             raise RequestError(
                 "--labels", expected="a number, or 'all'", found=repr(word), remedy="Pass --labels 5 --labels all."
             )

@@ -74,6 +74,7 @@ from graft.cli.options import (
     Text,
     as_seconds,
     chosen_layer,
+    is_whole,
     network_for,
     read_data,
 )
@@ -168,7 +169,7 @@ def fit(
     default = METHODS_BUDGET if target else TECHNIQUES_BUDGET
     seconds = default if budget is None else as_seconds("--budget", budget)
     tuning: dict[str, Any] = {
-        **({} if train is None else {"train": int(train) if train.isdigit() else train}),
+        **({} if train is None else {"train": int(train) if is_whole(train) else train}),
         "epochs": "auto" if epochs is None else epochs,
         "learning_rate": number_or_word("--learning-rate", learning_rate, "auto", "find"),
         "layer_decay": number_or_word("--layer-decay", layer_decay, "auto"),

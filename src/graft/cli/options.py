@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graft.errors import DataError, RequestError
+from graft.errors import BackboneError, DataError, RequestError
 
 if TYPE_CHECKING:
     from graft.backbones import Backbone
@@ -119,7 +119,12 @@ def chosen_layer(layer: list[str] | None) -> Any:
     """Return the layers of the command line as `load_backbone` takes them: names, or indices written as numbers."""
     if not layer:
         return None
-    return [int(name) if name.lstrip("-").isdigit() else name for name in layer]
+    return [int(name) if is_whole(name.removeprefix("-")) else name for name in layer]
+
+
+def is_whole(word: str) -> bool:
+    """Return whether a word is written in digits alone, so that `int` reads it: '²' is a digit, but no number."""
+    return word.isascii() and word.isdigit()
 
 
 @contextmanager
@@ -127,10 +132,10 @@ def naming_options(options: Mapping[str, str]) -> Iterator[None]:
     """Let errors of arguments of Python, by their names in `options`, name the options that stand for them."""
     try:
         yield
-    except RequestError as error:
+    except (RequestError, DataError, BackboneError) as error:
         if error.subject not in options:
             raise
-        raise RequestError(
+        raise type(error)(
             options[error.subject], expected=error.expected, found=error.found, remedy=error.remedy
         ) from error
 

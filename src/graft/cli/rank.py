@@ -6,11 +6,29 @@ from typing import Annotated
 
 import typer
 
-from graft.cli.options import Data, Group, Image, Json, Label, Pooling, Seed, Strict, Text, read_data
+from graft.cli.options import (
+    Data,
+    Group,
+    Image,
+    Json,
+    Label,
+    Pooling,
+    Seed,
+    Strict,
+    Text,
+    is_whole,
+    naming_options,
+    read_data,
+)
 from graft.cli.show import counted, print_json
 from graft.errors import DataError, RequestError
 
 OWN_OUTPUT = "output"
+# What arguments of `graft.rank_backbones` are called here.
+_OPTIONS = {name: f"--{name}" for name in ("backbone", "folds", "head", "layer", "pooling")} | {
+    "layer and pooling": "--layer and --pooling",
+    "layers": "--layer",
+}
 
 
 def rank(
@@ -69,23 +87,24 @@ def rank(
             found=f"feature vectors in {data}",
             remedy="Leave out --backbone, or name the column with --image or --text.",
         )
-    named = [
-        name if image_size is None else load_backbone(name, image_size=image_size)
-        for name in dict.fromkeys(backbone or ())
-    ]
-    found = rank_backbones(
-        domain.inputs,
-        domain.labels,
-        named or None,
-        layers=_layers(layer),
-        pooling=pooling,
-        head=head,
-        shortlist=shortlist,
-        folds=folds,
-        groups=domain.groups,
-        strict=strict,
-        random_state=seed,
-    )
+    with naming_options(_OPTIONS):
+        named = [
+            name if image_size is None else load_backbone(name, image_size=image_size)
+            for name in dict.fromkeys(backbone or ())
+        ]
+        found = rank_backbones(
+            domain.inputs,
+            domain.labels,
+            named or None,
+            layers=_layers(layer),
+            pooling=pooling,
+            head=head,
+            shortlist=shortlist,
+            folds=folds,
+            groups=domain.groups,
+            strict=strict,
+            random_state=seed,
+        )
     if json:
         print_json(found.to_dict())
         return
@@ -103,4 +122,4 @@ def rank(
 def _layers(names: list[str] | None) -> list[str | int | None] | None:
     if not names:
         return None
-    return [None if name == OWN_OUTPUT else int(name) if name.lstrip("-").isdigit() else name for name in names]
+    return [None if name == OWN_OUTPUT else int(name) if is_whole(name.removeprefix("-")) else name for name in names]
