@@ -279,6 +279,8 @@ def test_an_interrupted_embedding_resumes(backbone, files, tmp_path, monkeypatch
         done.append(len(batch))
         return original(self, batch)
 
+    # Two lanes have four batches under way: the seventh is begun when some of the six before it have come.
+    monkeypatch.setattr("graft._runtime.cores", lambda: 2)
     monkeypatch.setattr(Lanes, "_forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embed(backbone, files, store=tmp_path, batch_size=2)

@@ -248,7 +248,7 @@ def test_two_processes_at_once(tmp_path):
         for who in range(2)
     ]
     for worker in workers:
-        _, errors = worker.communicate(timeout=120)
+        _, errors = worker.communicate(timeout=600)
         assert worker.returncode == 0, errors
     found, values = FeatureStore(tmp_path).read(SPACE, keys(*range(1200)))
     assert found.all()

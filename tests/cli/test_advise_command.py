@@ -7,6 +7,8 @@ import pytest
 
 from graft.cli import main
 
+pytestmark = pytest.mark.usefixtures("tournaments_in_time")
+
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
@@ -47,6 +49,7 @@ def test_a_person_reads_the_advice_within_80_columns(tables, capsys):
 
 def test_advice_with_a_target_as_json(tables, capsys):
     words = [tables / "source.csv", "--label", "kind", "--target", tables / "target.csv", "--json"]
+    words += ["--budget", "1000h"]  # which no machine spends
     code, out, _ = run(capsys, "advise", *words)
     told = json.loads(out)
     assert code == 0

@@ -8,6 +8,8 @@ import pytest
 from graft.cli import main
 from graft.data.samples import write_leaves
 
+pytestmark = pytest.mark.usefixtures("tournaments_in_time")
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):

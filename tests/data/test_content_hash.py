@@ -3,7 +3,6 @@
 import io
 import itertools
 import os
-import time
 
 import numpy as np
 import pytest
@@ -39,18 +38,19 @@ def test_a_file_that_did_not_change_is_read_once_and_one_that_did_again(tmp_path
         return plain(name, *rest)
 
     monkeypatch.setattr("builtins.open", watched)
+    monkeypatch.setattr(content, "_SETTLED", 10**18)
     young = content_hash(path)
     assert content_hash(path) == young
     assert len(opened) == 2  # changed a moment ago: never remembered
-    monkeypatch.setattr(content, "_SETTLED", -1)
+    monkeypatch.setattr(content, "_SETTLED", -(10**18))
     opened.clear()
     assert content_hash(path) == content_hash(str(path)) == young
     assert len(opened) == 1
     times = path.stat()
-    time.sleep(0.02)
-    with plain(path, "r+b") as file:
-        file.write(b"other")  # as long as before, in the same place
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # and as old
+    while path.stat().st_ctime_ns == times.st_ctime_ns:  # until the clock of the file system has moved on
+        with plain(path, "r+b") as file:
+            file.write(b"other")  # as long as before, in the same place
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # and as old
     assert path.stat().st_size == times.st_size
     assert path.stat().st_mtime_ns == times.st_mtime_ns
     assert content_hash(path) != young
@@ -60,7 +60,7 @@ def test_a_file_that_did_not_change_is_read_once_and_one_that_did_again(tmp_path
 
 
 def test_a_full_memory_of_digests_starts_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(content, "_SETTLED", -1)
+    monkeypatch.setattr(content, "_SETTLED", -(10**18))
     monkeypatch.setattr(content, "_MOST_REMEMBERED", 3)
     paths = [tmp_path / f"{number}.jpg" for number in range(8)]
     for number, path in enumerate(paths):

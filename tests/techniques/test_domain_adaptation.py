@@ -15,6 +15,8 @@ from graft.errors import DataError, RequestError, RunError
 from graft.techniques.adaptation.methods import FEATURE_METHODS, INVARIANT_HEADS, feature_method
 from graft.techniques.adaptation.tournament import CANDIDATES, tournament
 
+pytestmark = pytest.mark.usefixtures("tournaments_in_time")
+
 # What weighs examples of the source, and cannot help where the domains do not overlap.
 WEIGHING = ("classifier", "kliep", "ulsif", "rulsif", "kmm", "nearest-neighbors", "bbse", "rlls", "maximum-likelihood")
 MOVING = ("coral", "subspace-alignment", "geodesic-flow", "transport", "sinkhorn", "class-transport", "meda")

@@ -276,7 +276,7 @@ for turn in range(400):
         assert (unpack(content, {{}}) == number).all()
 """
     both = [subprocess.Popen([sys.executable, "-W", "error::UserWarning", "-c", program]) for _ in range(2)]
-    assert [one.wait(timeout=120) for one in both] == [0, 0]
+    assert [one.wait(timeout=600) for one in both] == [0, 0]
     assert [entry.rows for entry in FeatureStore(tmp_path).entries()] == [20]
     assert not list(Path(tmp_path).rglob("*.tmp"))
 

@@ -545,7 +545,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     found = []
     for number, how in enumerate(([], launcher)):
         out = tmp_path / f"{number}.json"
-        subprocess.run([sys.executable, *how, str(program), str(out)], check=True, env=environment, timeout=300)
+        subprocess.run([sys.executable, *how, str(program), str(out)], check=True, env=environment, timeout=600)
         found.append(json.loads(out.read_text()))
     for balancing in found[0]:
         for one, other in zip(found[0][balancing], found[1][balancing], strict=True):
