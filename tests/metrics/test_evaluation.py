@@ -96,6 +96,33 @@ def test_perfect_predictions_still_have_an_honest_interval():
     assert found.low == pytest.approx(10 / (10 + 1.959963984540054**2))  # Wilson's closed form at p = 1
 
 
+def test_perfect_predictions_of_few_groups_are_few_trials():
+    """However many copies each group holds."""
+    labels, groups = np.array(["a", "b", "a", "b", "a"]).repeat(100), np.arange(5).repeat(100)
+    shares = np.where((labels == "a")[:, None], [0.9, 0.1], [0.1, 0.9])
+    table = np.stack([labels == "a", labels == "b"], axis=1).astype(float)
+    table[groups == 4] = np.nan  # of which nothing is known
+    for trials, found in (
+        (5, evaluate_classification(labels, shares, ["a", "b"], groups=groups)),
+        (4, evaluate_multilabel(table, shares, ["a", "b"], groups=groups)),
+        (400, evaluate_multilabel(table, shares, ["a", "b"])),
+        (400, evaluate_multilabel(1 - table, shares, ["a", "b"])),
+    ):
+        for name in ("accuracy", "macro_f1"):
+            one = found.metrics[name]
+            least = trials / (trials + 1.959963984540054**2)
+            assert (one.low, one.high) == pytest.approx((least, 1) if one.value == 1 else (0, 1 - least))
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_without_a_known_cell_are_passed_over():
+    table = np.full((5, 2), np.nan)
+    table[0, 0], table[1, 1] = 1, 0
+    found = evaluate_multilabel(table, np.full((5, 2), 0.4), ["p", "q"])
+    assert found.metrics["accuracy"].value == 0.5
+    assert found.metrics["accuracy"].low == 0
+
+
 def test_groups_of_copies_widen_the_interval_as_if_there_were_no_copies():
     rng = np.random.default_rng(0)
     correct = rng.integers(0, 2, 60).astype(float)

@@ -94,7 +94,7 @@ def evaluate_classification(
     Macro-F1 is the mean over the classes found in the labels or the predictions of
     :math:`2\,\mathrm{TP}_k / (\mathrm{true}_k + \mathrm{predicted}_k)`. The calibration error uses 15 bins of equal
     width. Where every prediction is right (or wrong) no resample differs, and the interval of accuracy and macro-F1 is
-    Wilson's.
+    Wilson's, of as many trials as there are examples, or groups.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def evaluate_classification(
     }
     metrics = bootstrap(statistics, groups=groups, random_state=random_state)
     if correct.all() or not correct.any():
-        metrics["accuracy"] = metrics["macro_f1"] = _wilson(metrics["accuracy"].value, n)
+        _widen(metrics, _units(np.ones(n, bool), groups))
     confusion = np.zeros((count, count), dtype=np.int64)
     np.add.at(confusion, (true, guess), 1)
     hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -167,7 +167,8 @@ def evaluate_multilabel(
     r"""Evaluate per-label probabilities against a table of 0, 1 and NaN (unknown).
 
     ``accuracy`` and ``log_loss`` are means over the known cells, ``macro_f1`` the mean of the labels' F1 at threshold
-    one half, ``ece`` the calibration error of the cells' probabilities.
+    one half, ``ece`` the calibration error of the cells' probabilities. Where every known cell is right (or wrong), the
+    interval is that of `evaluate_classification`.
 
     Parameters
     ----------
@@ -210,10 +211,13 @@ def evaluate_multilabel(
         ),
     }
     hits, actual, claimed = (positive * guessed).sum(axis=0), positive.sum(axis=0), guessed.sum(axis=0)
+    metrics = bootstrap(statistics, groups=groups, random_state=random_state)
+    if correct.sum() in (0, present.sum()):
+        _widen(metrics, _units(known.any(axis=1), groups))
     return Evaluation(
         task="multilabel",
         examples=len(truth),
-        metrics=bootstrap(statistics, groups=groups, random_state=random_state),
+        metrics=metrics,
         classes=tuple(_plain(name) for name in names),
         per_class=_class_table(list(names), hits, actual, claimed),
     )
@@ -316,7 +320,8 @@ def _first(means: np.ndarray) -> np.ndarray:
 
 
 def _ratio(means: np.ndarray) -> np.ndarray:
-    return means[..., 0] / means[..., 1]
+    with np.errstate(invalid="ignore"):  # a resample may hold no known cell
+        return means[..., 0] / means[..., 1]
 
 
 def _mean_f1(means: np.ndarray) -> np.ndarray:
@@ -337,7 +342,19 @@ def _sum_of_gaps(means: np.ndarray) -> np.ndarray:
 
 
 def _sum_of_gaps_per_cell(means: np.ndarray) -> np.ndarray:
-    return np.abs(means[..., :-1]).sum(axis=-1) / means[..., -1]
+    with np.errstate(invalid="ignore"):
+        return np.abs(means[..., :-1]).sum(axis=-1) / means[..., -1]
+
+
+def _units(told: np.ndarray, groups: Any) -> int:
+    """Return how many examples of those that tell something there are, or groups: what is alike in a group is one."""
+    return int(told.sum()) if groups is None else len(np.unique(np.asarray(groups, dtype=str)[told]))
+
+
+def _widen(metrics: dict[str, Estimate], units: int) -> None:
+    """Give the shares that are the same in every resample, all or none, the interval of a proportion."""
+    share = metrics["accuracy"].value
+    metrics |= {name: _wilson(share, units) for name in ("accuracy", "macro_f1") if metrics[name].value == share}
 
 
 def _wilson(proportion: float, n: int) -> Estimate:
