@@ -385,6 +385,13 @@ def test_watching_alone_may_be_more_than_there_is():
     assert TrainingCost(step=0.1, forward=1.0, epochs=1).longest(1.0, [(1000, False)]) == 0.0
 
 
+def test_steps_that_no_clock_can_tell_are_taken_all_or_none():
+    cost = TrainingCost(step=0.0, forward=1.0, epochs=1)
+    watching = cost.fit(1000, scratch=False)
+    assert cost.longest(watching - 1, [(1000, False)]) == 0.0
+    assert cost.longest(watching, [(1000, False)]) == 1.0
+
+
 # What is said.
 
 

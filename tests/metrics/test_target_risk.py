@@ -175,6 +175,11 @@ def test_density_agrees_with_its_definition_and_with_counting():
     assert soft_neighborhood_density(many).value == pytest.approx(soft_neighborhood_density(halves).value)
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_example_has_no_neighbours():
+    assert np.isnan(soft_neighborhood_density([[0.5, 0.5]]).value)
+
+
 def test_thresholded_confidence_is_the_accuracy_where_confidence_tells_right_from_wrong():
     rng = np.random.default_rng(0)
     right = rng.uniform(size=500) < 0.7

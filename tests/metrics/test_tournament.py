@@ -41,6 +41,9 @@ def test_the_baseline_stays_unless_more_than_half_of_the_weight_is_for_another()
     choice = choose(half)
     assert choice.chosen == "source-only"
     assert "harmful" in choice.warnings[0]
+    for alike in (0.2, 0.3):  # where nothing is worse there is no harm to be seen, whether anything is better or not
+        even = {"source-only": by(clusters=0.2, density=0.1), "coral": by(clusters=alike, density=0.1)}
+        assert (choose(even).chosen, choose(even).warnings) == ("source-only", ())
     light = {
         "source-only": by(clusters=0.2, density=0.1, confidence=0.1),
         "coral": by(clusters=0.1, density=0.2, confidence=0.2),

@@ -57,6 +57,13 @@ def test_a_bound_on_labels_is_not_reached():
     assert wording.figure_words(figure) == ("> 1.0×", "fewer labels", "from 1.0×")
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(999.4, "999 J"), (999.7, "1.0 kJ"), (999_400, "999 kJ"), (999_960, "1.0 MJ"), (0.25, "0.25 J")]
+)
+def test_a_quantity_is_written_with_the_prefix_that_it_rounds_to(value, shown):
+    assert wording.quantity(value, "J") == shown
+
+
 def test_an_open_interval_says_so():
     assert wording.span(2.0, None, wording.factor) == "from 2.0×"
     assert wording.span(None, 2.0, wording.factor) == wording.factor_span(0.0, 2.0) == "up to 2.0×"

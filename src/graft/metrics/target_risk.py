@@ -21,6 +21,7 @@ other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +147,8 @@ def soft_neighborhood_density(probabilities: Any, *, temperature: float = 0.05) 
         \qquad \mathrm{SND} = -\frac1n \sum_i \sum_{j \ne i} P_{ij} \log P_{ij}
 
     with z the softmax outputs at length one. A model that gives one answer to everything has the highest density of
-    all: the score is only for comparisons in which something else speaks up for diversity.
+    all: the score is only for comparisons in which something else speaks up for diversity. Of one example alone it says
+    nothing (NaN).
 
     Parameters
     ----------
@@ -162,6 +164,8 @@ def soft_neighborhood_density(probabilities: Any, *, temperature: float = 0.05) 
     """
     tau = number("temperature", temperature, low=0, open_low=True)
     table = check_probabilities("probabilities", probabilities)
+    if len(table) == 1:  # which has no neighbour
+        return RiskScore("snd", math.nan, True, "density")
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     total, n = 0.0, len(unit)
     for start in range(0, n, 1000):  # 1,000 rows of n similarities at a time

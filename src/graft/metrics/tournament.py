@@ -190,7 +190,7 @@ def choose(
         convincing=tuple(name for name in order if name in convincing),
         voices={name: value / sum(heard.values()) for name, value in heard.items()},
         warnings=(
-            *_harm(baseline, playing, convincing, better),
+            *_harm(baseline, playing, convincing, better, worse),
             *(f"{name!r} gives one class to every target example, and took no part." for name in collapsed),
             *(() if shares is None else class_warnings(shares.get(chosen), shares, source_shares, classes, examples)),
         ),
@@ -354,13 +354,18 @@ def _listed(kinds: Sequence[str]) -> str:
 
 
 def _harm(
-    baseline: str, playing: Sequence[str], convincing: Sequence[str], better: Mapping[str, tuple[str, ...]]
+    baseline: str,
+    playing: Sequence[str],
+    convincing: Sequence[str],
+    better: Mapping[str, tuple[str, ...]],
+    worse: Mapping[str, tuple[str, ...]],
 ) -> list[str]:
-    """Return the warning that is due where every adapted candidate looks worse than the baseline."""
-    if len(playing) < 2 or convincing:
+    """Return the warning that is due where no adapted candidate convinces and all are worse by some evidence."""
+    adapted = [name for name in playing if name != baseline]
+    if not adapted or convincing or not all(worse[name] for name in adapted):
         return []
-    most = max(len(better[name]) for name in playing if name != baseline)
+    most = max(len(better[name]) for name in adapted)
     return [
-        f"Adaptation looks harmful here: of {len(playing) - 1} adapted candidates none is better than {baseline!r} by "
+        f"Adaptation looks harmful here: of {len(adapted)} adapted candidates none is better than {baseline!r} by "
         f"the majority of the evidence (at most {most} kinds). The target may differ in more than its inputs."
     ]

@@ -207,7 +207,7 @@ def quantity(value: float | None, unit: str = "") -> str:
         return UNKNOWN
     size = abs(value)
     for power, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size >= power:
+        if size >= 0.9995 * power:  # from where on three digits are of the next prefix
             shown = value / power
             return f"{shown:.1f} {prefix}{unit}" if abs(shown) < 9.95 else f"{shown:.0f} {prefix}{unit}"
     return f"{value:.3g} {unit}".strip()

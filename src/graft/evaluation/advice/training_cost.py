@@ -69,6 +69,8 @@ class TrainingCost:
         0 where not even watching fits; a training is its number of examples, and whether it is one from scratch.
         """
         fixed, whole = (sum(self.fit(n, scratch=afresh, share=part) for n, afresh in trainings) for part in (0.0, 1.0))
+        if whole <= fixed:  # steps that take no time that a clock could tell
+            return float(seconds >= fixed)
         return max(0.0, (seconds - fixed) / (whole - fixed))
 
     def to_dict(self) -> dict[str, float]:
