@@ -20,7 +20,7 @@ from graft.evaluation.comparison.curves import Curves, interval, resampled_weigh
 from graft.evaluation.comparison.deals import checked_budgets, deal, default_budgets, goals
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import calibration_bins, evidence
-from graft.evaluation.comparison.findings import equal_labels, find, outcome
+from graft.evaluation.comparison.findings import best_of, equal_labels, find, outcome
 from graft.evaluation.comparison.ledger import Ledger
 from graft.evaluation.comparison.measuring import Measured, head_numbers, score_values
 from graft.evaluation.comparison.memory import peak_memory, resident_mib
@@ -495,6 +495,32 @@ def test_what_was_left_out_on_one_side_is_not_compared():
     assert find(Curves([*cells, missing]), "transfer", ["a"], ["b"])["gains"] == found["gains"]
 
 
+def test_splits_that_one_side_was_not_measured_with_decide_nothing():
+    """Seed 0 is easy, the others are hard; the time that was allowed ended before some were measured with them."""
+
+    def cells(name, scores):
+        return [
+            one
+            for seed, level in enumerate(scores)
+            for one in made_up({5: level, 10: level}, name=name, seeds=(seed,), order=len(scores))
+        ]
+
+    whole = cells("feature-extraction", (0.9, 0.5, 0.5))
+    curves = Curves(whole + cells("fine-tuning", (0.85,)) + cells("raw-input", (0.8,)))
+    name, budgets, chosen = best_of(curves, ["fine-tuning", "feature-extraction"])
+    assert (name, budgets) == ("feature-extraction", [5, 10])
+    assert (chosen == 1).mean() > 0.9
+    verdict = said(whole + cells("raw-input", (0.8,)))
+    assert "10.0 points (95 %: " in verdict.text
+    assert "(90.0 % against 80.0 % with 5 per class)" in verdict.text
+    assert verdict.figures[0]["bound"] == "at least"
+    apart = [replace(one, cell=replace(one.cell, seed=7)) for one in made_up({20: 0.9}, name="feature-extraction")[:1]]
+    labels = find(Curves(whole + apart + cells("raw-input", (0.8,))), "q", ["feature-extraction"], ["raw-input"])[
+        "labels"
+    ]
+    assert [one["budget"] for one in labels] == [5, 10]
+
+
 def test_costs_are_compared_with_most_labels_by_the_ratio_over_seeds():
     cells = made_up({5: 0.6, 10: 0.7}, name="a", seconds=2.0, memory=50.0)
     cells += made_up({5: 0.5, 10: 0.6, 20: 0.7}, name="b", seconds=8.0, memory=200.0)
@@ -645,6 +671,7 @@ def test_the_verdict_says_what_does_not_pay_and_what_cannot_be_told():
     alike = said(made_up(worse, name="feature-extraction") + made_up(worse, name="raw-input"))
     assert alike.outcome == "inconclusive"
     assert alike.text.startswith("Whether transfer pays here cannot be told")
+    assert f"0.0 points ({NO_INTERVAL}) of accuracy" in alike.text  # of three seeds and 400 examples
     alone = said(made_up(worse, name="feature-extraction"))
     assert alone.outcome == "not measured"
     assert alone.figures == ()

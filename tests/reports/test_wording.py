@@ -58,7 +58,8 @@ def test_a_bound_on_labels_is_not_reached():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(999.4, "999 J"), (999.7, "1.0 kJ"), (999_400, "999 kJ"), (999_960, "1.0 MJ"), (0.25, "0.25 J")]
+    ("value", "shown"),
+    [(999.4, "999 J"), (999.7, "1.0 kJ"), (999_400, "999 kJ"), (999_960, "1.0 MJ"), (0.25, "0.25 J")],
 )
 def test_a_quantity_is_written_with_the_prefix_that_it_rounds_to(value, shown):
     assert wording.quantity(value, "J") == shown

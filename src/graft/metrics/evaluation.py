@@ -213,7 +213,7 @@ def evaluate_multilabel(
     hits, actual, claimed = (positive * guessed).sum(axis=0), positive.sum(axis=0), guessed.sum(axis=0)
     metrics = bootstrap(statistics, groups=groups, random_state=random_state)
     if correct.sum() in (0, present.sum()):
-        _widen(metrics, _units(known.any(axis=1), groups))
+        _widen(metrics, _units(np.any(known, axis=1), groups))
     return Evaluation(
         task="multilabel",
         examples=len(truth),

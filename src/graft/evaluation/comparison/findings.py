@@ -20,6 +20,8 @@ _LEAST_COST = {"seconds": 1e-3, "memory": 1.0}  # s, MiB
 def best_of(curves: Curves, names: Sequence[str]) -> tuple[str, list[Budget], np.ndarray] | None:
     """Return the technique of a side with the best mean score over the budgets that all of the side were measured with.
 
+    Of each budget, only seeds that all of them were measured with are looked at: some splits are easier than others.
+
     Parameters
     ----------
     curves : Curves
@@ -39,18 +41,20 @@ def best_of(curves: Curves, names: Sequence[str]) -> tuple[str, list[Budget], np
     there = [name for name in names if curves.budgets(name)]
     if not there:
         return None
-    common = [budget for budget in curves.budgets(there[0]) if all(budget in curves.budgets(one) for one in there)]
+    common = [budget for budget in curves.budgets(there[0]) if common_seeds(curves, there, budget)]
     while not common:  # one that was measured with other numbers of labels alone cannot be held against the others
         there.remove(min(there, key=lambda name: len(curves.budgets(name))))
-        common = [budget for budget in curves.budgets(there[0]) if all(budget in curves.budgets(one) for one in there)]
+        common = [budget for budget in curves.budgets(there[0]) if common_seeds(curves, there, budget)]
     means, drawn = [], []
     for name in there:
-        scores = [curves.score(name, budget) for budget in common]
+        scores = [curves.score(name, budget, common_seeds(curves, there, budget)) for budget in common]
         means.append(np.mean([value for value, _ in scores]))
         drawn.append(np.mean([resampled for _, resampled in scores], axis=0))
-    table = np.nan_to_num(np.stack(drawn), nan=-np.inf)
+    best, table = int(np.argmax(means)), np.stack(drawn)
     places = np.array([list(names).index(name) for name in there])
-    return there[int(np.argmax(means))], common, places[table.argmax(axis=0)]
+    # A resample in which none of those seeds is drawn says nothing of the choice.
+    told = ~np.isnan(table).all(axis=0)
+    return there[best], common, places[np.where(told, np.nan_to_num(table, nan=-np.inf).argmax(axis=0), best)]
 
 
 def find(curves: Curves, question: str, with_: Sequence[str], without: Sequence[str]) -> dict[str, Any] | None:
@@ -70,7 +74,7 @@ def find(curves: Curves, question: str, with_: Sequence[str], without: Sequence[
         return None
     name, other = first[0], second[0]
     common = [budget for budget in curves.budgets(name) if budget in curves.budgets(other)]
-    paired = {budget: _common_seeds(curves, name, other, budget) for budget in common}
+    paired = {budget: common_seeds(curves, (name, other), budget) for budget in common}
     common = [budget for budget in common if paired[budget]]
     if not common:
         return None
@@ -87,6 +91,7 @@ def find(curves: Curves, question: str, with_: Sequence[str], without: Sequence[
         one = interval(value, resampled).to_dict()
         gains.append({"budget": budget, "n_train": curves.n_train(name, budget), **one, "seeds": len(seeds)})
     overall = interval(float(np.mean(values)), np.mean(drawn, axis=0))
+    labels = [_labels(curves, name, other, budget) for budget in curves.budgets(name)]
     return {
         "question": question,
         "with": name,
@@ -94,7 +99,7 @@ def find(curves: Curves, question: str, with_: Sequence[str], without: Sequence[
         "outcome": outcome(gains, overall),
         "gain": overall.to_dict(),
         "gains": gains,
-        "labels": [_labels(curves, name, other, budget) for budget in curves.budgets(name)],
+        "labels": [one for one in labels if one is not None],
         "seconds": _cost(curves, name, other, common, "seconds"),
         "memory": _cost(curves, name, other, common, "memory"),
         "tasks": [],
@@ -157,13 +162,23 @@ def equal_labels(score: float, numbers: np.ndarray, scores: np.ndarray) -> tuple
     return float(np.exp(logs[0] + share * (logs[1] - logs[0]))), None
 
 
-def _labels(curves: Curves, name: str, other: str, budget: Budget) -> dict[str, Any]:
-    """Return how many examples `other` needs for what `name` reaches with a number of labels."""
+def _labels(curves: Curves, name: str, other: str, budget: Budget) -> dict[str, Any] | None:
+    """Return how many examples `other` needs for what `name` reaches with a number of labels, on the same seeds.
+
+    None where no seed was measured on both sides.
+    """
     number = curves.n_train(name, budget)
-    points = curves.budgets(other)
+    seeds, points = curves.measured_seeds(name, budget), []
+    for one in curves.budgets(other):
+        shared = [seed for seed in seeds if seed in curves.measured_seeds(other, one)]
+        if shared:
+            seeds = shared
+            points.append(one)
+    if not points:
+        return None
     numbers = np.array([curves.n_train(other, one) for one in points])
-    goal, goals = curves.score(name, budget)
-    scores: list[Drawn] = [curves.score(other, one) for one in points]
+    goal, goals = curves.score(name, budget, seeds)
+    scores: list[Drawn] = [curves.score(other, one, seeds) for one in points]
     equals, bound = equal_labels(goal, numbers, np.array([value for value, _ in scores]))
     table = np.stack([drawn for _, drawn in scores], axis=1)
     factors = np.full(RESAMPLES, np.nan)
@@ -225,6 +240,6 @@ def _of_chosen(
     return drawn
 
 
-def _common_seeds(curves: Curves, name: str, other: str, budget: Budget) -> list[int]:
-    there = set(curves.measured_seeds(other, budget))
-    return [seed for seed in curves.measured_seeds(name, budget) if seed in there]
+def common_seeds(curves: Curves, names: Sequence[str], budget: Budget) -> list[int]:
+    """Return the seeds that all of some techniques were measured with at a number of labels, ascending."""
+    return sorted(set.intersection(*(set(curves.measured_seeds(name, budget)) for name in names)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from graft.evaluation.comparison.candidates import SCRATCH, Candidate
 from graft.evaluation.comparison.curves import Curves
-from graft.evaluation.comparison.findings import best_of, find, is_ahead, is_behind
+from graft.evaluation.comparison.findings import best_of, common_seeds, find, is_ahead, is_behind
 from graft.evaluation.results import NO_INTERVAL, Verdict, factor_text
 
 # question: the side whose worth is asked for, the other side, what it is called in a sentence.
@@ -51,7 +51,7 @@ class Wording:
         size = f"{abs(scale * one['value']):.{digits}f}"
         unit = " points" if self.percent else ""
         if one["low"] is None:
-            return f"{size}{unit} (no interval: one seed, or too few test examples)"
+            return f"{size}{unit} ({NO_INTERVAL})"
         low, high = scale * one["low"], scale * one["high"]
         if one["value"] < 0:
             low, high = -high, -low
@@ -159,10 +159,9 @@ def _finding_text(curves: Curves, found: Mapping[str, Any], wording: Wording) ->
     name, other = (wording.titles[found[side]] for side in ("with", "without"))
     gain, gains = found["gain"], found["gains"]
     fewest = gains[0]["budget"]
-    scores = (
-        f"{wording.value(curves.score(found['with'], fewest)[0])} against "
-        f"{wording.value(curves.score(found['without'], fewest)[0])} with {wording.labels(fewest)}"
-    )
+    seeds = common_seeds(curves, (found["with"], found["without"]), fewest)
+    first, second = (wording.value(curves.score(found[side], fewest, seeds)[0]) for side in ("with", "without"))
+    scores = f"{first} against {second} with {wording.labels(fewest)}"
     over = f" on average over {len(gains)} numbers of labels" if len(gains) > 1 else ""
     above = "above" if gain["value"] >= 0 else "below"
     compared = (
