@@ -363,6 +363,8 @@ def test_multi_label_tables_are_compared():
     for cell in found.cells:
         assert cell.status == "done", cell.reason
         assert cell.n_train == 20
+    for one in found.summary:
+        assert one["score"]["high"] <= 1
 
 
 def test_several_columns_compare_together_with_alone():

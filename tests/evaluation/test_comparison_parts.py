@@ -20,9 +20,10 @@ from graft.evaluation.comparison.curves import Curves, interval, resampled_weigh
 from graft.evaluation.comparison.deals import checked_budgets, deal, default_budgets, goals
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import calibration_bins, evidence
+from graft.evaluation.comparison.example_scores import known_shares, mean_of_tasks, score_values
 from graft.evaluation.comparison.findings import best_of, equal_labels, find, outcome
 from graft.evaluation.comparison.ledger import Ledger
-from graft.evaluation.comparison.measuring import Measured, head_numbers, score_values
+from graft.evaluation.comparison.measuring import Measured, head_numbers
 from graft.evaluation.comparison.memory import peak_memory, resident_mib
 from graft.evaluation.comparison.network_cost import NetworkCost, network_cost
 from graft.evaluation.comparison.raw_input import RawInput
@@ -419,6 +420,31 @@ def test_resampled_means_have_the_unbiased_variance_of_a_mean(units):
     weight = resampled_weights(units, 40000, draw)
     assert weight.sum(axis=1) == pytest.approx(np.ones(40000))
     assert (weight @ values).var() == pytest.approx(values.var(ddof=1) / units, rel=0.06)
+
+
+def test_no_resample_of_uneven_labels_is_beyond_what_a_score_can_be():
+    """Shares of right answers are resampled as shares: where all are right, so is every resample."""
+    draw = np.random.default_rng(0)
+    rows = np.arange(40)
+    table = (draw.random((40, 3)) < 0.6).astype(float)
+    table[draw.random((40, 3)) < 0.4] = np.nan
+    task, shares = Task("", "multilabel", ("x", "y", "z")), np.clip(np.nan_to_num(table), 0.1, 0.9)
+    values = score_values(task, table, Predictions(rows, shares > 0.5, shares, None, ()))
+    right = Measured(Cell("a", 5, 0, 10), rows, values, {}, 1.0, shares=known_shares(table))
+    assert Curves([right]).score("a", 5)[1] == pytest.approx(np.ones(1000))
+    each = {name: np.where(np.isnan(column), np.nan, 1.0) for name, column in zip("xyz", table.T, strict=True)}
+    known = np.stack([~np.isnan(one) for one in each.values()])
+    several = Measured(Cell("a", 5, 0, 10), rows, (known / known.mean(axis=1)[:, None]).mean(axis=0), each, 1.0)
+    value, drawn = Curves([several]).score("a", 5)
+    assert value == pytest.approx(1)
+    assert drawn == pytest.approx(np.ones(1000))
+    # With a weight of two, an example counts as if it were there twice.
+    doubled = np.concatenate([table, table[:1]])
+    mean = mean_of_tasks(np.concatenate([np.nan_to_num(doubled), ~np.isnan(doubled)], axis=1).mean(axis=0))
+    assert mean == pytest.approx(np.nanmean(doubled, axis=0).mean())
+    assert mean_of_tasks(np.array([0.5, 0.0, 0.5, 0.0])) == 1.0  # no label of the second
+    copy = Measured.from_dict(json.loads(json.dumps(right.to_dict())))
+    assert np.array_equal(copy.shares, right.shares)
 
 
 def test_groups_share_their_weight():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graft.evaluation.comparison.example_scores import mean_of_tasks
 from graft.evaluation.comparison.measuring import Measured
 from graft.metrics import Estimate
 
@@ -42,10 +43,10 @@ class Curves:
         self._points: dict[tuple[str, int | None], dict[int, tuple[Measured, np.ndarray]]] = {}
         for one in done:
             mine = units[np.searchsorted(rows, one.rows)]
-            total, number = (np.bincount(mine, values, minlength=count) for values in (one.values, np.ones(len(mine))))
-            weight = example_weight @ number
-            with np.errstate(invalid="ignore", divide="ignore"):
-                scores = np.where(weight > 0, (example_weight @ total) / weight, np.nan)
+            drawn = example_weight @ np.stack(
+                [np.bincount(mine, column, minlength=count) for column in _columns(one)], axis=1
+            )
+            scores = mean_of_tasks(drawn)
             point = self._points.setdefault((one.cell.technique, one.cell.budget), {})
             point[one.cell.seed] = (one, scores)
 
@@ -85,6 +86,14 @@ class Curves:
         values = np.array([costs[seed] for seed in seeds])
         weight = self._seed_weight[:, [self.seeds.index(seed) for seed in seeds]]
         return float(np.median(values)), weighted_medians(values, weight)
+
+
+def _columns(one: Measured) -> list[np.ndarray]:
+    """Return what each example adds to the score (of several tasks, to that of each), then what share it has in it."""
+    if one.tasks:
+        known = [np.isfinite(each) for each in one.tasks.values()]
+        return [*map(np.nan_to_num, one.tasks.values()), *known]
+    return [one.values, np.ones(len(one.rows)) if one.shares is None else one.shares]
 
 
 def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

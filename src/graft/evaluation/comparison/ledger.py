@@ -17,7 +17,7 @@ from graft.evaluation.comparison.setup import fingerprint
 from graft.evaluation.results import CELLS, CSV_FILE, JSON_FILE, earlier_results, require_folder, write_whole
 
 # Raised when a cell of the same name would be measured otherwise: cells of before are then measured again.
-PROCEDURE = 5
+PROCEDURE = 6
 # So often may the process end while a cell is measured before that cell is held to be the reason.
 MOST_ENDS = 2
 _NAMED = 5  # classes or columns of labels, in an error

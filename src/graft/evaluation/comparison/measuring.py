@@ -19,6 +19,7 @@ from graft.evaluation.comparison.candidates import FROZEN, Candidate, model_of
 from graft.evaluation.comparison.each_task import EachTask
 from graft.evaluation.comparison.energy import EnergyMeter
 from graft.evaluation.comparison.evidence import SHOWN_OF_A_TASK, evidence, planes
+from graft.evaluation.comparison.example_scores import known_shares, mean_of_tasks, score_values
 from graft.evaluation.comparison.memory import peak_memory
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.results import Cell
@@ -26,7 +27,7 @@ from graft.metrics import Estimate, Statistic, bootstrap
 from graft.techniques import MultiTask, Predictions
 from graft.techniques.multiple.label_columns import known_columns
 from graft.techniques.multiple.stack import Stack
-from graft.techniques.technique import Failure, class_columns, evaluate, label_table, numbers, task_labels
+from graft.techniques.technique import Failure, class_columns, evaluate, numbers, task_labels
 
 SCORES = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2", "multi-task": "score"}
 # What a prediction is made of, and what of it is learnt.
@@ -61,6 +62,9 @@ class Measured:
         For the report: of each task that was tested.
     unread, untested : tuple of (int, str, str)
         Row, name and reason of each input that could not be read: of those to learn from, and of those to test on.
+    shares : array of shape (t,) or None
+        Multi-label: the known cells of each row, divided by their mean; under other weights than equal ones the score
+        is the weighted mean of the values, divided by that of the shares. None: all are 1.
     """
 
     cell: Cell
@@ -71,6 +75,7 @@ class Measured:
     details: tuple[Mapping[str, Any], ...] = ()
     unread: tuple[Failure, ...] = ()
     untested: tuple[Failure, ...] = ()
+    shares: np.ndarray | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -83,6 +88,7 @@ class Measured:
             "details": [dict(one) for one in self.details],
             "unread": [list(one) for one in self.unread],
             "untested": [list(one) for one in self.untested],
+            "shares": None if self.shares is None else self.shares.tolist(),
         }
 
     def of_task(self, name: str) -> Measured:
@@ -93,6 +99,9 @@ class Measured:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Return what `to_dict` made `plain` of."""
+        unread, untested = (
+            tuple((row, name, why) for row, name, why in plain[part]) for part in ("unread", "untested")
+        )
         return cls(
             Cell.from_dict(plain["cell"]),
             np.array(plain["rows"], np.intp),
@@ -100,7 +109,9 @@ class Measured:
             {name: np.array(each, np.float64) for name, each in plain["tasks"].items()},
             float(plain["seconds"]),
             tuple(plain["details"]),
-            *(tuple((row, name, why) for row, name, why in plain[part]) for part in ("unread", "untested")),
+            unread,
+            untested,
+            None if plain["shares"] is None else np.array(plain["shares"], np.float64),
         )
 
 
@@ -176,6 +187,7 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         tuple({**which, **one} for one in judged.details),
         _failures(rows, model.left_out_),
         _failures(deal.test, _first(answers).failures),
+        judged.shares,
     )
 
 
@@ -239,6 +251,7 @@ class _Judged:
     values: np.ndarray
     task_values: dict[str, np.ndarray]
     details: list[dict[str, Any]]
+    shares: np.ndarray | None = None
 
 
 def _judge(setup: Setup, rows: np.ndarray, tested: Domain, found: Predictions, model: Any) -> _Judged:
@@ -255,15 +268,17 @@ def _judge(setup: Setup, rows: np.ndarray, tested: Domain, found: Predictions, m
     details = evidence(setup.tested, setup.modality, rows[found.rows], labels, found, task, evaluation)
     values = score_values(task, labels, found)
     metrics = evaluation.metrics
-    return _Judged(metrics[SCORES[task.kind]], metrics, {}, rows[found.rows], values, {}, [details])
+    shares = known_shares(labels) if task.kind == "multilabel" else None
+    return _Judged(metrics[SCORES[task.kind]], metrics, {}, rows[found.rows], values, {}, [details], shares)
 
 
 def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[str, Predictions]) -> _Judged:
     r"""Judge several tasks.
 
-    The score is the mean over the K tasks of their scores. With :math:`n_k` of n examples labelled for task k, an
-    example adds :math:`\frac1K \sum_k \frac{n}{n_k} v_{ik}` over the tasks that it has a label of. A task without
-    labels among them, or with equal numbers, has no score and is passed over.
+    The score is the mean over the K tasks of their scores (a resample without a label of one: of the others). With
+    :math:`n_k` of n examples labelled for task k, an example adds :math:`\frac1K \sum_k \frac{n}{n_k} v_{ik}` over the
+    tasks that it has a label of. A task without labels among them, or with equal numbers, has no score and is passed
+    over.
     """
     read = _first(found).rows
     groups = None if tested.groups is None else np.asarray(tested.groups)[read]
@@ -301,35 +316,19 @@ def _judge_each(setup: Setup, rows: np.ndarray, tested: Domain, found: Mapping[s
         task_values[task.name][known] = score_values(task, labels[known], part)
     if not task_values:
         raise _untestable("labels of one task or more that differ", "none")
-    shares = [np.nan_to_num(one) * len(one) / np.isfinite(one).sum() for one in task_values.values()]
-    values = np.mean(shares, axis=0)
-    score = bootstrap({"score": Statistic(values[:, None], lambda means: means[..., 0])}, groups=groups)["score"]
+    table = np.stack(list(task_values.values()), axis=1)
+    present = np.isfinite(table)
+    values = (np.nan_to_num(table) / present.mean(axis=0)).mean(axis=1)
+    numbered = any(task.kind == "regression" for task in setup.tasks)
+    statistic = Statistic(
+        np.concatenate([np.nan_to_num(table), present], axis=1), mean_of_tasks, (-np.inf if numbered else 0, 1)
+    )
+    score = bootstrap({"score": statistic}, groups=groups)["score"]
     return _Judged(score, {"score": score}, metrics, rows[read], values, task_values, details)
 
 
 def _untestable(expected: str, found: str) -> DataError:
     return DataError("labels that are tested on", expected=expected, found=found, remedy="Test on more examples.")
-
-
-def score_values(task: Task, labels: Any, found: Predictions) -> np.ndarray:
-    r"""Return what each example adds to the score, so that the score is the mean.
-
-    Classification: 1 where the prediction is right. Multi-label: the right cells, divided by the mean number of known
-    cells. Regression: :math:`1 - (y_i - \hat y_i)^2 / s^2` with the variance :math:`s^2` of these labels, averaged over
-    the outputs, whose mean is R².
-    """
-    if task.kind == "multilabel":
-        table = label_table(np.asarray(labels))
-        known = np.isfinite(table)
-        assert found.probabilities is not None
-        right = ((found.probabilities >= 0.5) == (table == 1)) & known
-        return right.sum(axis=1) / known.sum(axis=1).mean()
-    if task.kind == "regression":
-        truth = np.asarray(labels, np.float64).reshape(len(labels), -1)
-        squares = (np.asarray(found.labels, np.float64).reshape(truth.shape) - truth) ** 2
-        return (1 - squares / np.maximum(truth.var(axis=0), np.finfo(np.float64).tiny)).mean(axis=1)
-    pairs = zip(label_array(labels).ravel().tolist(), np.asarray(found.labels).tolist(), strict=True)
-    return np.array([float(one == other) for one, other in pairs])
 
 
 def head_numbers(head: Any) -> tuple[int, int]:
