@@ -554,6 +554,20 @@ def test_a_target_is_adapted_to_and_never_learnt_from():
         assert np.array(one["confusion"]).sum(axis=0).tolist() == np.array(two["confusion"]).sum(axis=0).tolist()
 
 
+def test_a_tournament_that_the_time_cut_short_is_held_again(tmp_path, monkeypatch):
+    X, _ = vectors(120)
+    y = np.where(X[:, 2] > 0, "up", "down")
+    goal = Domain(X[:60] + np.array([0, 0, 1.5, 0, 0, 0], np.float32), y[:60], name="there")
+    options = {"budgets": [20], "seeds": 1, "store": False, "techniques": ["source-only", "domain-adaptation"]}
+    measure = comparing.measure
+    monkeypatch.setattr(comparing, "measure", lambda *given, seconds: measure(*given, seconds=0.0))
+    first = graft.compare(X, y, target=goal, out=tmp_path / "report", **options)
+    assert [cell.status for cell in first.cells] == ["done", "done"]
+    monkeypatch.setattr(comparing, "measure", measure)
+    assert graft.compare(X, y, target=goal, out=tmp_path / "report", **options).settings["resumed_cells"] == 1
+    assert graft.compare(X, y, target=goal, out=tmp_path / "report", **options).settings["resumed_cells"] == 2
+
+
 def test_single_adaptations_are_compared_on_features_and_through_the_network():
     X, _ = vectors(120)
     y = np.where(X[:, 2] > 0, "up", "down")

@@ -25,6 +25,7 @@ from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.results import Cell
 from graft.metrics import Estimate, Statistic, bootstrap
 from graft.techniques import MultiTask, Predictions
+from graft.techniques.adaptation.tournament import OUT_OF_TIME
 from graft.techniques.multiple.label_columns import known_columns
 from graft.techniques.multiple.stack import Stack
 from graft.techniques.technique import Failure, class_columns, evaluate, numbers, task_labels
@@ -65,6 +66,8 @@ class Measured:
     shares : array of shape (t,) or None
         Multi-label: the known cells of each row, divided by their mean; under other weights than equal ones the score
         is the weighted mean of the values, divided by that of the shares. None: all are 1.
+    cut_short : bool
+        Whether the time that was left ended it, which no later comparison is to continue with.
     """
 
     cell: Cell
@@ -76,6 +79,7 @@ class Measured:
     unread: tuple[Failure, ...] = ()
     untested: tuple[Failure, ...] = ()
     shares: np.ndarray | None = None
+    cut_short: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -188,7 +192,13 @@ def measure(setup: Setup, job: Job, meter: EnergyMeter, *, seconds: float | None
         _failures(rows, model.left_out_),
         _failures(deal.test, _first(answers).failures),
         judged.shares,
+        cut_short=seconds is not None and candidate.method == "auto" and _cut_short(model, seconds),
     )
+
+
+def _cut_short(model: Any, seconds: float) -> bool:
+    """Return whether a tournament would have tried further methods, had there been more than so many seconds."""
+    return model.budget == seconds and OUT_OF_TIME in model.adaptation_["tournament"]["left_out"].values()
 
 
 def _first(answers: Any) -> Predictions:

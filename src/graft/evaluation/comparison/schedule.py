@@ -138,7 +138,7 @@ def _settle(job: Job, key: str, ledger: Ledger, measure: Callable[[Job], Measure
         found = Measured(_without(job, FAILED, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
     finally:
         ledger.end(key)  # also where it was interrupted: that says nothing against it
-    if found.cell.status == DONE:
+    if found.cell.status == DONE and not found.cut_short:
         ledger.keep(key, found)
     return found
 
