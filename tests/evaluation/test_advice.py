@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from graft import Domain, FineTuning, _runtime, advise, compare
+from graft import Domain, FeatureExtraction, FineTuning, _runtime, advise, compare
 from graft.backbones import FeaturePreprocessing, module_backbone
 from graft.data import Task
 from graft.errors import DataError, RequestError, TrainingError
@@ -329,8 +329,6 @@ def test_scores_of_several_tasks_are_means_over_tasks():
 def test_the_rightness_of_numbers_has_r2_as_its_mean():
     from sklearn.metrics import r2_score
 
-    from graft import FeatureExtraction
-
     draws = np.random.default_rng(0)
     X = draws.normal(size=(120, 3)).astype(np.float32)
     y = X[:, 0] + 0.3 * draws.normal(size=120)
@@ -526,6 +524,20 @@ def test_uneven_classes_and_few_examples_are_told():
     found = advise(X[keep], y[keep], budget=None)
     assert found.evidence.imbalance > 5
     assert any("uneven" in reason for reason in found.reasons)
+
+
+def test_a_curve_of_few_groups_is_as_unsure_as_they_are_few():
+    """Eight copies of each of a dozen examples: the interval is that of the dozen."""
+    X, y = clouds(96, distance=1.5)
+    copies, first = np.arange(12).repeat(8), np.arange(12)
+    together, apart = (
+        evidence(question(X[first][copies], y[first][copies], groups=groups), Budget(0, clock=Clock())).frozen[0]
+        for groups in (copies, None)
+    )
+    model = FeatureExtraction(None, store=False).fit(X[first][copies], y[first][copies], groups=copies)
+    own = model.validation_.metrics["accuracy"]
+    assert (own.low, own.high) == (together.score.low, together.score.high)
+    assert together.score.high - together.score.low > 2 * (apart.score.high - apart.score.low)
 
 
 def test_a_spent_budget_measures_less():

@@ -84,7 +84,7 @@ def encode(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if len(lacking):
         raise DataError(
             f"y, column {lacking[0]}",
-            expected=f"examples of both {values[0]!r} and {values[1]!r}",
+            expected=f"examples of both {values.tolist()[0]!r} and {values.tolist()[1]!r}",
             found="only one of them",
             remedy="Leave this label out, or add examples of the other value.",
         )

@@ -310,7 +310,7 @@ class DomainAdaptation(Technique):
         else:
             adapted = self._adapt(problem, told)
             self.backbone_, self.head_, self.training_ = backbone, adapted.served(problem), None
-            self.validation_ = held_out_evaluation(found.task, adapted.head, found.labels)
+            self.validation_ = held_out_evaluation(found.task, adapted.head, found.labels, groups=found.groups)
         self.task_, self.left_out_, self.unlabelled_ = found.task, found.failures, found.unlabelled
         told["target"] = {"examples": len(there.rows), "labelled": len(problem.known), "left_out": len(there.failures)}
         self.adaptation_ = told

@@ -178,7 +178,7 @@ class FeatureExtraction(Technique):
 
         self.backbone_, self.head_, self.task_ = backbone, head, found.task
         self.left_out_, self.unlabelled_, self.training_ = found.failures, found.unlabelled, None
-        self.validation_ = held_out_evaluation(found.task, head, found.labels, views=self.views)
+        self.validation_ = held_out_evaluation(found.task, head, found.labels, views=self.views, groups=found.groups)
         ended = time.perf_counter()
         self.seconds_ = {
             "features": prepared - started,

@@ -281,8 +281,13 @@ class Technique(BaseEstimator, ABC):
             )
 
 
-def held_out_evaluation(task: Task, head: Any, labels: np.ndarray, *, views: int = 1) -> Evaluation | None:
-    """Evaluate a head's predictions of the training examples that were held out; of several views, the plain one."""
+def held_out_evaluation(
+    task: Task, head: Any, labels: np.ndarray, *, views: int = 1, groups: Any = None
+) -> Evaluation | None:
+    """Evaluate a head's predictions of the training examples that were held out; of several views, the plain one.
+
+    Whole `groups` (n,) are resampled for the intervals.
+    """
     scores = getattr(head, "out_of_fold_", None)
     if scores is None:
         return None
@@ -291,12 +296,13 @@ def held_out_evaluation(task: Task, head: Any, labels: np.ndarray, *, views: int
     if not usable.any():
         return None
     scores, labels = scores[usable], labels[usable]
+    together = None if groups is None else np.asarray(groups)[usable]
     if task.kind == "regression":
-        return evaluate(task, labels, scores, None)
+        return evaluate(task, labels, scores, None, groups=together)
     logits = scores / head.temperature_
     if task.kind == "multilabel":
-        return evaluate(task, labels, logits > 0, expit(logits))
-    return evaluate(task, labels, head.classes_[scores.argmax(axis=1)], softmax(logits, axis=1))
+        return evaluate(task, labels, logits > 0, expit(logits), groups=together)
+    return evaluate(task, labels, head.classes_[scores.argmax(axis=1)], softmax(logits, axis=1), groups=together)
 
 
 def evaluate(task: Task, labels: Any, predicted: Any, probabilities: Any, *, groups: Any = None) -> Evaluation:

@@ -166,7 +166,9 @@ def _size(task: Task, labels: np.ndarray) -> TaskSize:
     chance = 0.0
     if task.kind == "multilabel":
         known = ~missing(labels)
-        share = np.where(known, np.where(known, labels, 0).astype(np.float64), 0).sum(axis=0) / known.sum(axis=0)
+        share = np.where(known, np.where(known, labels, 0).astype(np.float64), 0).sum(axis=0) / np.maximum(
+            known.sum(axis=0), 1
+        )
         chance = float(np.maximum(share, 1 - share).mean())
     return TaskSize(task.name, task.kind, len(labels), len(task.classes), None, None, None, chance)
 
@@ -200,7 +202,7 @@ def _curve(
         model = model_of(name, question, task)
         groups = None if question.groups is None else question.groups[rows[chosen]]
         model.fit(X[rows[chosen]], some, groups=groups)
-        return held_out_evaluation(model.task_, model.head_, some)
+        return held_out_evaluation(model.task_, model.head_, some, groups=groups)
 
     # Of several tasks there are many heads to fit: one number of examples each has to do.
     more = (lambda: False) if question.several else (lambda: budget.left > 0)

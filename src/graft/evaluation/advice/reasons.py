@@ -171,9 +171,8 @@ def conclusion(technique: str, question: Question, evidence: Evidence, *, undeci
     assert technique == FROZEN
     if question.backbone is None:
         return "The inputs are vectors, and no network is to be trained: a head on them (feature extraction)."
-    near = "similar to" if similar > _SIMILAR else "not helped by retraining"
     if similar > _SIMILAR:
-        return f"{n} examples of a task that is {near} what the network was trained for: feature extraction."
+        return f"{n} examples of a task that is similar to what the network was trained for: feature extraction."
     return f"{n} examples are too few to retrain the network with profit: feature extraction."
 
 
