@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -157,6 +158,68 @@ def test_disagreement_is_noticed(monkeypatch):
     chosen = embed(own, images, precision="auto", store=False).features
     wanted = own.forward_features(own.collate(own.read(images))).numpy()
     assert abs(chosen - wanted).max() < 1e-3 * abs(wanted).max()
+
+
+class LosesBright(nn.Module):
+    """What bfloat16 cannot do for some pictures: tell bright ones apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3))
+
+    def forward(self, inputs):
+        sizes = inputs.mean(dim=(2, 3)) * self.gain
+        return sizes - sizes.mean(dim=1, keepdim=True) + 1e-3
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_precision_is_chosen_for_the_pictures_at_hand_and_by_nothing_before(order, tmp_path, monkeypatch):
+    """Neither other pictures nor the order of these changes features."""
+    from graft import _runtime
+    from graft.backbones import embed
+
+    monkeypatch.setattr(_runtime, "bfloat16_is_fast", lambda _device: True)
+    plan = ImagePreprocessing(size=(40, 48), mean=(0, 0, 0), std=(1, 1, 1))
+    draw = np.random.default_rng(0)
+    dark = [np.full((40, 48, 3), np.array([10, 50, 90]) + draw.integers(-5, 6, 3), np.uint8) for _ in range(20)]
+    bright = [np.full((40, 48, 3), draw.integers(240, 256, 3), np.uint8) for _ in range(20)]
+
+    def features(pictures, backbone, **options):
+        return embed(backbone, pictures, **options).features
+
+    def fresh():
+        return module_backbone(LosesBright(), preprocessing=plan)
+
+    exact = [features(some, fresh(), precision="float32", store=False) for some in (dark, bright)]
+    alone = [features(some, fresh(), store=False) for some in (dark, bright)]
+    assert not np.array_equal(alone[0], exact[0])  # bfloat16 does for the dark ones
+    assert np.array_equal(alone[1], exact[1])
+    shared, store = fresh(), tmp_path / "store"
+    for place in (0, 1)[::order]:
+        some = (dark, bright)[place]
+        assert np.array_equal(features(some, shared, store=store), alone[place])
+        assert np.array_equal(features(some[::-1], shared, store=store)[::-1], alone[place])
+        assert np.array_equal(features(some, fresh(), store=store), alone[place])
+    assert np.array_equal(features(bright[:1], shared, store=store), exact[1][:1])
+
+
+def test_the_comparison_is_kept_and_not_made_twice(tmp_path, monkeypatch):
+    from graft import _runtime
+    from graft.backbones import embed, engine
+
+    monkeypatch.setattr(_runtime, "bfloat16_is_fast", lambda _device: True)
+    compared = []
+    plain = engine.agreement
+    monkeypatch.setattr(engine, "agreement", lambda *asked: compared.append(len(asked[2])) or plain(*asked))
+    own = module_backbone(convolution(activation=nn.ReLU()), preprocessing=PLAN)
+    images = list(pixels(300, size=(8, 9)).permute(0, 2, 3, 1).numpy())
+    embed(own, images, store=tmp_path)
+    assert compared == [8]
+    embed(own, images[::-1], store=tmp_path)
+    embed(own.with_output(), images[:150], store=tmp_path)  # of a new process as well: the store tells
+    assert compared == [8]
+    embed(own, images[:250], store=False)  # many of the same are looked at
+    assert sum(compared) < 8 + 4
 
 
 def test_the_network_itself_is_never_changed():

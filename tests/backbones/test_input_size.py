@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from graft.backbones import ImagePreprocessing, load_backbone, module_backbone
-from graft.backbones.backbone import PLAIN
-from graft.backbones.embedding import _space
+from graft.backbones.space import space_of
 from graft.errors import RequestError
 
 
@@ -44,7 +43,7 @@ def test_the_features_are_the_networks_own_at_that_size(cnn):
 
 def test_sizes_do_not_share_features_in_the_store(cnn, tmp_path):
     own = load_backbone("efficientnet_lite0")
-    assert _space(own, "float32", PLAIN, 0) != _space(cnn, "float32", PLAIN, 0)
+    assert space_of(own, "float32") != space_of(cnn, "float32")
     first = own.embed(pictures(), store=tmp_path, precision="float32")
     second = cnn.embed(pictures(), store=tmp_path, precision="float32")
     assert np.abs(first - second).max() > 1e-3

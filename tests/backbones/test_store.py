@@ -90,7 +90,6 @@ def test_the_name_of_a_network_does_not_change_the_key():
 
 def test_names_are_safe_on_any_file_system(store):
     store.write(SPACE, keys("a"), rows(1))
-    store.keep_verdict("facts: <any> | text?", True)
     for path in store.root.rglob("*"):
         assert not set(path.name) & set('<>:"/\\|?*')
         assert path.name == path.name.rstrip(". ")
@@ -209,14 +208,6 @@ def test_where_the_store_lies(monkeypatch, tmp_path):
     assert open_store(tmp_path).root == tmp_path.resolve()
     one = FeatureStore(tmp_path)
     assert open_store(one) is one
-
-
-def test_verdicts(store):
-    assert store.verdict("a") is None
-    store.keep_verdict("a", True)
-    store.keep_verdict("b", False)
-    assert store.verdict("a") is True
-    assert FeatureStore(store.root).verdict("b") is False
 
 
 WRITER = """

@@ -124,8 +124,9 @@ class Backbone(ABC):
         self.own_weights = False
         # Where they are the named network's with adapters merged into it, these: a run may hold them alone.
         self.adapters: dict[str, torch.Tensor] | None = None
-        # Faster copies of the network by precision, and whether each agrees with it; see `engine`.
-        self.faster: dict[str, tuple[torch.nn.Module, bool]] = {}
+        # Faster copies of the network by precision, and whether bfloat16 agrees for an input by its hash; see `engine`.
+        self.faster: dict[str, torch.nn.Module] = {}
+        self.agreements: dict[bytes, bool] = {}
 
     @property
     def name(self) -> str:

@@ -15,7 +15,8 @@ from graft.backbones.backbone import Backbone, Views
 from graft.backbones.engine import PRECISIONS, Engine
 from graft.backbones.feature_backbone import FeatureBackbone, feature_table
 from graft.backbones.lanes import Lanes, Result
-from graft.backbones.store import FeatureStore, Space, open_store
+from graft.backbones.space import Space, space_of
+from graft.backbones.store import FeatureStore, open_store
 from graft.errors import DataError, RequestError, UnreadableInputsError
 
 # Inputs that are looked up, sorted and computed together: what is held in memory beside the result.
@@ -184,7 +185,7 @@ def iter_embed(
     rows: Any = inputs if isinstance(inputs, list | tuple | np.ndarray) else list(inputs)
     kept = open_store(store)
     engine = Engine(backbone, rows, precision, kept)
-    spaces = [_space(backbone, engine.precision, plan, number) for number in plan.numbers]
+    spaces = [space_of(backbone, engine.precision, plan, number) for number in plan.numbers]
     window = _WINDOW[backbone.modality]
     with (
         progress_bar("embedding", total, _UNITS[backbone.modality], enabled=progress) as advance,
@@ -244,23 +245,6 @@ def _keep(store: FeatureStore, spaces: list[Space], fresh: list[Result]) -> None
     features = np.concatenate([result.features for result in fresh])
     for number, space in enumerate(spaces):
         store.write(space, keys, features[:, number])
-
-
-def _space(backbone: Backbone, precision: str, views: Views, number: int) -> Space:
-    import json
-
-    from graft.backbones.image_views import VARIATION
-
-    return Space(
-        network=backbone.name,
-        weights=backbone.weights_hash,
-        preprocessing=json.dumps(backbone.preprocessing.to_dict(), sort_keys=True),
-        layer=backbone.layer,
-        pooling=backbone.pooling,
-        precision=precision,
-        view="plain" if number == 0 else f"{VARIATION} seed {views.seed} number {number}",
-        feature_dim=backbone.feature_dim,
-    )
 
 
 def _identity(inputs: Any, backbone: FeatureBackbone) -> Embedding:

@@ -147,6 +147,14 @@ def fast_module(backbone: Backbone, precision: str, batch: Any) -> tuple[nn.Modu
     return (candidate, False) if half else (backbone.module, True)
 
 
+def agreement(backbone: Backbone, module: nn.Module, batch: Any) -> list[bool]:
+    """Return for each input of a batch whether a copy's features agree with the network's own (cosine of 0.999)."""
+    batch = on_device(batch, backbone.device)
+    with torch.inference_mode():
+        found, wanted = module(batch).float(), backbone.module(batch).float()
+    return (_cosine(found, wanted) >= _CLOSE).tolist()
+
+
 def _cosine(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     # Two vectors of zeros agree; a vector that is not finite agrees with nothing (NaN compares as false).
     both_zero = (found == 0).all(dim=1) & (wanted == 0).all(dim=1)

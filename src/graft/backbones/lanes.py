@@ -22,7 +22,7 @@ import torch
 from graft import _runtime
 from graft.backbones.backbone import Backbone, Unreadable, Views, on_device
 from graft.backbones.engine import Engine
-from graft.errors import DataError
+from graft.backbones.space import content_key
 
 # Photos, or tokens with their padding, in a batch: what stays in a core's cache, and what fills a GPU.
 _PHOTOS = {"cpu": 8, "cuda": 64, "mps": 32}
@@ -212,15 +212,3 @@ def opened(source: Any) -> Any:
         except (OSError, ValueError):
             return source  # reading it says why
     return source
-
-
-def content_key(source: Any, modality: str) -> bytes | None:
-    """Return the hash of an input's content, or None for one that cannot be opened."""
-    from graft.data.images import content_hash
-
-    if modality == "text" and not isinstance(source, str):
-        return None
-    try:
-        return content_hash(source, modality=modality)
-    except (DataError, OSError, TypeError, ValueError):
-        return None  # reading it says why

@@ -1,10 +1,14 @@
-"""What decides a feature vector except the input, and how the feature store lists what it holds."""
+"""What decides a feature vector, the space and the content of the input; how the feature store lists what it holds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from graft.backbones.backbone import PLAIN, Backbone, Views
+from graft.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ class Space:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def space_of(backbone: Backbone, precision: str, views: Views = PLAIN, number: int = 0) -> Space:
+    """Return the space of a network's features of one view, in a precision."""
+    from graft.backbones.image_views import VARIATION
+
+    return Space(
+        network=backbone.name,
+        weights=backbone.weights_hash,
+        preprocessing=json.dumps(backbone.preprocessing.to_dict(), sort_keys=True),
+        layer=backbone.layer,
+        pooling=backbone.pooling,
+        precision=precision,
+        view="plain" if number == 0 else f"{VARIATION} seed {views.seed} number {number}",
+        feature_dim=backbone.feature_dim,
+    )
+
+
 @dataclass(frozen=True)
 class StoreEntry:
     """One space of the store, or the heads fitted on one network's features, as `graft store` lists it.
@@ -79,3 +99,15 @@ class StoreEntry:
     rows: int
     bytes: int
     last_used: float
+
+
+def content_key(source: Any, modality: str) -> bytes | None:
+    """Return the hash of an input's content, or None for one that cannot be opened."""
+    from graft.data.images import content_hash
+
+    if modality == "text" and not isinstance(source, str):
+        return None
+    try:
+        return content_hash(source, modality=modality)
+    except (DataError, OSError, TypeError, ValueError):
+        return None  # reading it says why

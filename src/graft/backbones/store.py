@@ -5,7 +5,6 @@
     <root>/v1/<space>/space.json       which network, layer, pooling, precision and view: what the space's name hashes
                       <shard>.features  immutable files of keys and features, written beside and moved into place
     <root>/v1/heads/<hash>.safetensors  a fitted head; the name hashes everything that decides it
-    <root>/v1/precision/<hash>.json     whether a network's bfloat16 features agree with its float32 ones here
 
 A *space* is everything that decides features except the input; a key within it is the hash of one input's content.
 Files are only ever added and removed, never changed, so any number of processes may read and write at once: the worst
@@ -14,7 +13,6 @@ that can happen is that two compute the same thing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -38,8 +36,8 @@ _MANY_SHARDS = 32
 _MERGED_BYTES = 256 * 2**20
 # How often a lookup starts over because other processes merged what it was reading.
 _MOST_LOOKS = 5
-# Folders beside the spaces.
-_HEADS, _PRECISION = "heads", "precision"
+# The folder beside the spaces.
+_HEADS = "heads"
 # A temporary file that is older than this many seconds was left by a process that died.
 _STALE = 24 * 3600.0
 
@@ -204,22 +202,6 @@ class FeatureStore:
         except OSError as error:
             self._warn(error)
 
-    def verdict(self, facts: str) -> bool | None:
-        """Return what `keep_verdict` kept for these facts, or None."""
-        try:
-            return bool(json.loads(self._verdict_path(facts).read_text(encoding="utf-8"))["agrees"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def keep_verdict(self, facts: str, agrees: bool) -> None:
-        """Keep whether bfloat16 features agree with float32 ones, for a network on a machine that `facts` describe."""
-        path = self._verdict_path(facts)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps({"facts": facts, "agrees": agrees}).encode())
-        except OSError:
-            return  # it is found out again next time; write() says that nothing can be kept
-
     def entries(self) -> list[StoreEntry]:
         """Return what the store holds, the most recently used first."""
         found = []
@@ -366,7 +348,7 @@ class FeatureStore:
 
     def _spaces(self) -> Iterator[Path]:
         try:
-            folders = [path for path in self._base.iterdir() if path.is_dir() and path.name not in (_HEADS, _PRECISION)]
+            folders = [path for path in self._base.iterdir() if path.is_dir() and path.name != _HEADS]
         except OSError:
             return
         yield from folders
@@ -381,9 +363,6 @@ class FeatureStore:
                     continue
                 files.append((path, stat.st_size, stat.st_mtime))
         return files
-
-    def _verdict_path(self, facts: str) -> Path:
-        return self._base / _PRECISION / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
 
 
 def open_store(store: Any) -> FeatureStore | None:
