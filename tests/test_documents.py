@@ -1,6 +1,7 @@
 """What README.md and docs/ show runs as it is written there."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from graft.cli.app import app
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 # design.md names what is planned as well.
-PAGES = [README, *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "design.md")]
+PAGES = [README, *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name != "design.md")]
+GUIDES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -73,3 +75,20 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "report" / "report.html").exists()
     assert names["found"].verdict.text
     assert capsys.readouterr().out.count("efficientnet_lite0  own output") == 2  # no name is folded
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_the_code_of_a_guide_runs_and_prints_where_the_page_shows_it(page):
+    """Figures differ between machines: what is held is that every block runs, and which of them print something."""
+    executed = runpy.run_path(str(ROOT / "docs" / "guide" / "run.py"))["executed"]
+
+    def shape(text):
+        return re.sub(r"^```text\n.*?^```", "(printed)", text, flags=re.M | re.S)
+
+    assert shape(executed(page)) == shape(page.read_text(encoding="utf-8"))
+
+
+def test_every_guide_is_in_the_readme():
+    text = README.read_text(encoding="utf-8")
+    assert GUIDES
+    assert [page.name for page in GUIDES if f"docs/guide/{page.name}" not in text] == []

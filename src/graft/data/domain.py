@@ -49,6 +49,8 @@ class Domain:
     >>> reviews = Domain(np.array(["good", "bad"], dtype=object), np.array(["+", "-"]), name="reviews")
     >>> reviews.size, reviews.take([1]).inputs
     (2, array(['bad'], dtype=object))
+    >>> reviews
+    <Domain 'reviews': 2 examples, labels>
     """
 
     inputs: Any
@@ -79,6 +81,13 @@ class Domain:
                 found=str(len(self.tasks)),
                 remedy="Name every column of the label table.",
             )
+
+    def __repr__(self) -> str:
+        said = [f"{self.size} examples"]
+        if self.labels is not None:
+            said.append(f"labels of {', '.join(self.tasks)}" if self.tasks else "labels")
+        said += [column for column in ("groups", "splits") if getattr(self, column) is not None]
+        return f"<Domain {self.name!r}: {', '.join(said)}>"
 
     @property
     def size(self) -> int:

@@ -13,11 +13,22 @@ from graft._checks import integer, number
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its interval; `low` and `high` are NaN where no interval can be given."""
+    """A measured value with its interval; `low` and `high` are NaN where no interval can be given.
+
+    Examples
+    --------
+    >>> from graft.metrics import Estimate
+    >>> print(Estimate(0.85833, 0.79167, 0.91667))
+    0.858 (0.792 to 0.917)
+    """
 
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        value, low, high = (f"{one:.3f}" if abs(one) < 10 else f"{one:,.4g}" for one in (self.value, self.low, self.high))
+        return value if np.isnan(self.low) and np.isnan(self.high) else f"{value} ({low} to {high})"
 
     def to_dict(self) -> dict[str, float | None]:
         """Return the three numbers; what is not finite (R² of constant labels) becomes None, which JSON can hold."""

@@ -52,6 +52,11 @@ class Evaluation:
     per_class: tuple[dict[str, Any], ...] = ()
     confusion: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        width = max(map(len, self.metrics), default=0)
+        lines = [f"  {name:{width}}  {estimate}" for name, estimate in self.metrics.items()]
+        return "\n".join([f"{self.task} of {self.examples} examples, with 95 % intervals", *lines])
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         result: dict[str, Any] = {
