@@ -1,7 +1,7 @@
 """Run the code of the pages beside this file, and put what it prints under it: ``python docs/guide/run.py [PAGE ...]``.
 
-The blocks of Python of a page share their names, an empty folder and an empty feature store. A block of text that stands
-right behind one of them is what it printed: figures are those of the machine on which the page was last run.
+The blocks of Python of a page share their names, an empty folder and an empty feature store. A block of text that
+stands right behind one of them is what it printed: figures are those of the machine on which the page was last run.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        value, low, high = (f"{one:.3f}" if abs(one) < 10 else f"{one:,.4g}" for one in (self.value, self.low, self.high))
+        value, low, high = (
+            f"{one:.3f}" if abs(one) < 10 else f"{one:,.4g}" for one in (self.value, self.low, self.high)
+        )
         return value if np.isnan(self.low) and np.isnan(self.high) else f"{value} ({low} to {high})"
 
     def to_dict(self) -> dict[str, float | None]:
