@@ -163,6 +163,12 @@ def test_a_part_of_a_model_goes_with_its_data(part, empty, words, made):
     assert words not in Page(reports.html(changed(whole, **{part: empty}))).text
 
 
+def test_the_hardest_classes_come_first_and_those_without_an_example_last():
+    rows = [("a", 5, 0.9), ("untested", 0, 0.0), ("b", 3, 0.2), ("unknown", 4, None), ("c", 2, 0.0)]
+    detail = {"per_class": [{"class": name, "examples": count, "f1": f1} for name, count, f1 in rows]}
+    assert [one["class"] for one in contents.hardest_first(detail)] == ["c", "b", "a", "untested", "unknown"]
+
+
 def test_every_figure_is_one_of_the_results_and_written_as_such(case, made, pages):
     results, page = made[case], pages[case]
     there = set(numbers(results.to_dict()))

@@ -148,6 +148,11 @@ def not_measured(results: Results) -> list[tuple[str, int | None, str, str, list
     return [(*key, seeds) for key, seeds in found.items()]
 
 
+def hardest_first(detail: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the classes by their F1, the lowest first; those of which no example was tested come last."""
+    return sorted(detail["per_class"], key=lambda one: one["f1"] if one["examples"] and one["f1"] is not None else 2.0)
+
+
 def confusions(detail: Mapping[str, Any], count: int) -> list[tuple[Any, Any, int]]:
     """Return the most frequent confusions: the true class, what it was taken for, how often."""
     names, matrix = detail["classes"], detail["confusion"]

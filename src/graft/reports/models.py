@@ -143,7 +143,7 @@ def _figures(estimate: Estimate, written: Callable[[float | None], str]) -> tupl
 
 
 def _classes(detail: Mapping[str, Any]) -> Markup | None:
-    rows = sorted(detail["per_class"], key=lambda one: one["f1"] if one["f1"] is not None else 2.0)
+    rows = contents.hardest_first(detail)
     if not rows:
         return None
     many = len(rows) > _ROWS_SHOWN

@@ -193,7 +193,7 @@ def _model(console: Console, results: Results, detail: Mapping[str, Any]) -> Non
     name = contents.technique_title(results, detail["technique"])
     of = "" if contents.task_of(detail) is None else f": {contents.task_of(detail)}"
     _title(console, f"{name}, learnt from {counted(detail['n_train'], 'example')}{of}")
-    classes = sorted(detail["per_class"], key=lambda one: one["f1"] if one["f1"] is not None else 2.0)
+    classes = contents.hardest_first(detail)
     if classes:
         rows = [
             [
