@@ -112,3 +112,18 @@ def test_what_cannot_be_used_is_refused_in_one_message(line, said, place, monkey
     assert set(error) == {"message", "remedy"}
     assert all(error.values())
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]], ids=["tables", "json"])
+def test_a_comparison_of_which_every_cell_failed_is_an_error(words, tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            (tmp_path / "photos" / name / f"{number}.jpg").write_text(f"no picture {name}{number}")
+    few = ["--technique", "raw-input", "--labels", "2", "--seeds", "1"]
+    assert main(["compare", str(tmp_path / "photos"), "--out", str(tmp_path / "report"), *few, *words]) == 2
+    out, err = capsys.readouterr()
+    said = json.loads(out)["error"]["message"] if words else err
+    assert "expected data on which something can be measured, found 1 cell that failed (inputs: " in said
+    assert "report.html" in (out if words else err)
+    assert (tmp_path / "report" / "results.json").exists()

@@ -86,7 +86,7 @@ def compare(
     the same data it is replaced; a report of other data is refused.
     """
     from graft.evaluation import compare as run
-    from graft.evaluation.results import earlier_results, finished_cells
+    from graft.evaluation.results import FAILED, earlier_results, finished_cells
     from graft.reports import show, write_html
 
     seconds = None if budget is None else as_seconds("--budget", budget)
@@ -138,10 +138,19 @@ def compare(
             ),
         )
     page = write_html(found, folder=out)
+    if not json:
+        show(found)
+    failed = [cell for cell in found.cells if cell.status == FAILED]
+    if failed and not any(cell.done for cell in found.cells):
+        raise DataError(
+            data,
+            expected="data on which something can be measured",
+            found=f"{counted(len(failed), 'cell')} that failed ({failed[0].reason.rstrip('.')})",
+            remedy=f"Mend that, and run the same command again; every reason stands in {page}.",
+        )
     if json:
         print_json({"report": str(page), **found.to_dict()})
         return
-    show(found)
     resumed = found.settings["resumed_cells"]
     kept = f" ({counted(resumed, 'cell')} measured before)" if resumed else ""
     if outdated := found.settings["outdated_cells"]:
