@@ -19,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/python -m graft.cli.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests bench

@@ -10,6 +10,9 @@ import pytest
 # Small products that are divided among threads wait for busy cores, up to a hundred times as long as they take. Read by
 # OpenBLAS when numpy is first imported, in the processes that tests start as well.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each of the workers has a core; those of torch would wait for one another likewise.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

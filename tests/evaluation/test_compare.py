@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import graft
+from graft import _runtime
 from graft.backbones import FeaturePreprocessing, load_backbone, module_backbone
 from graft.cli import main
 from graft.data import Domain
@@ -484,6 +485,7 @@ class RunMeter:
 def test_the_first_cell_pays_for_embedding_as_the_others_do(kept, monkeypatch, tmp_path):
     X, y = vectors()
     monkeypatch.setattr(comparing, "EnergyMeter", RunMeter)
+    monkeypatch.setattr(_runtime, "bfloat16_is_fast", lambda _device: False)  # nor are precisions compared
     options = {"techniques": ["feature-extraction"], "budgets": [20], "seeds": 3, "store": tmp_path if kept else False}
     found = graft.compare(X, y, backbone=network(Counted()), **options)
     # One run embeds the sample of 64, and here all 40 examples: without a store each fit runs it, and nothing is added.
