@@ -212,13 +212,13 @@ def test_the_comparison_is_kept_and_not_made_twice(tmp_path, monkeypatch):
     plain = engine.agreement
     monkeypatch.setattr(engine, "agreement", lambda *asked: compared.append(len(asked[2])) or plain(*asked))
     own = module_backbone(convolution(activation=nn.ReLU()), preprocessing=PLAN)
-    images = list(pixels(300, size=(8, 9)).permute(0, 2, 3, 1).numpy())
+    images = list(pixels(60, size=(8, 9)).permute(0, 2, 3, 1).numpy())
     embed(own, images, store=tmp_path)
     assert compared == [8]
     embed(own, images[::-1], store=tmp_path)
-    embed(own.with_output(), images[:150], store=tmp_path)  # of a new process as well: the store tells
+    embed(own.with_output(), images[:30], store=tmp_path)  # of a new process as well: the store tells
     assert compared == [8]
-    embed(own, images[:250], store=False)  # many of the same are looked at
+    embed(own, images[:50], store=False)  # many of the same are looked at
     assert sum(compared) < 8 + 4
 
 

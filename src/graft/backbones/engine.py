@@ -16,7 +16,9 @@ from graft.backbones.store import FeatureStore
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Inputs on which precisions are compared; that are tried to find as many that can be read; among which these are found.
-_FEW, _TRIED, _AMONG = 8, 32, 256
+_FEW, _TRIED, _AMONG = 8, 32, 64
+# Comparisons that a network remembers where no store does.
+_REMEMBERED = 4096
 _building = threading.Lock()
 
 
@@ -36,7 +38,7 @@ class Engine:
     backbone : Backbone
         The network.
     sources : sequence
-        The user's inputs. Of at most 256 of them, evenly spread, the eight whose content has the smallest hashes are
+        The user's inputs. Of at most 64 of them, evenly spread, the eight whose content has the smallest hashes are
         compared: the same ones in any order, and many of the same in a part of the data.
     precision : str
         One of `PRECISIONS`. ``"auto"``: bfloat16 where the device multiplies in it and the features of all compared
@@ -81,6 +83,8 @@ class Engine:
             batch = backbone.collate(list(fresh.values()))
             found = agreement(backbone, self._made("bfloat16", batch), batch)
             backbone.agreements |= dict(zip(fresh, found, strict=True))
+            for oldest in list(backbone.agreements)[:-_REMEMBERED]:
+                del backbone.agreements[oldest]
             if not all(found):
                 return "float32"
         return "bfloat16" if agreeing else "float32"
