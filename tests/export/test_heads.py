@@ -53,6 +53,16 @@ def test_a_head_as_a_module_answers_as_the_head_does(kind, name, shape):
     np.testing.assert_allclose(given.numpy(), answers.reshape(given.shape), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("size", "place"), [(1, 1e5), (1e8, 0), (1e-20, 0)])
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in HEADS.items() for name in names])
+def test_features_of_any_size_far_from_zero_lose_nothing(kind, name, size, place):
+    """Years, prices: their products with the weights cancel the intercept, of which float32 keeps seven digits."""
+    features = (size * (X - 5) + place).astype(np.float32)
+    target = next(iter(TARGETS[kind].values()))
+    model = graft.FeatureExtraction(None, head=name, task=kind, store=False).fit(features, target)
+    assert apart(model, features) < 3e-4
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_votes_of_weighted_neighbours_are_counted_alike(count):
     """Weights below and above one: the k-th neighbour's vote is divided."""

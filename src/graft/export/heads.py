@@ -133,31 +133,31 @@ def _(head: AutoHead) -> nn.Module:
 
 @outputs.register
 def _(head: LogisticPath) -> nn.Module:
-    affine = layers.Affine(head.coef_, head.intercept_)
+    affine = layers.Affine(head.coef_, head.intercept_, head.location_)
     return nn.Sequential(affine, layers.BothSigns()) if len(head.intercept_) == 1 else affine
 
 
 @outputs.register(ShrinkageDiscriminant)
 @outputs.register(MultiLabelLogistic)
 def _(head: Any) -> nn.Module:
-    return layers.Affine(head.coef_, head.intercept_)
+    return layers.Affine(head.coef_, head.intercept_, head.location_)
 
 
 @outputs.register(LinearClassifier)
 @outputs.register(LinearMultiLabel)
 def _(head: Any) -> nn.Module:
-    return layers.Affine(head.coefficients, head.intercept)
+    return layers.Affine(head.coefficients, head.intercept, head.location_)
 
 
 @outputs.register
 def _(head: LinearRegressor) -> nn.Module:
-    affine = layers.Affine(head.coefficients, head.intercept)
-    return nn.Sequential(affine, layers.Standardize(head.target_location_, head.target_scale_))
+    location, scale = head.target_location_, head.target_scale_
+    return layers.Affine(head.coefficients / scale[:, None], (head.intercept - location) / scale, head.location_)
 
 
 @outputs.register
 def _(head: RidgePath) -> nn.Module:
-    return layers.Affine(head.slopes_.T, head.offset_)
+    return layers.Affine(head.slopes_.T, head.offset_, head.location_)
 
 
 @outputs.register
@@ -263,10 +263,8 @@ def _(fitted: ComponentAnalysis) -> nn.Module:
 
 
 def _centred(mean: np.ndarray, matrix: np.ndarray) -> nn.Module:
-    """Return x to (x - mean) matrix; the mean is taken away first, where features lie far from zero."""
-    return nn.Sequential(
-        layers.Standardize(mean, np.ones(len(mean))), layers.Affine(matrix.T, np.zeros(matrix.shape[1]))
-    )
+    """Return x to (x - mean) matrix."""
+    return layers.Affine(matrix.T, -mean @ matrix, mean)
 
 
 def _scaled(head: Any) -> nn.Module:

@@ -16,7 +16,7 @@ def constant(values: Any) -> torch.Tensor:
 
 
 class Affine(nn.Module):
-    """x (n, d) to x W' + b (n, k).
+    """x (n, d) to x W' + b (n, k), computed as (x - c) W' + (b + c W').
 
     Parameters
     ----------
@@ -24,18 +24,25 @@ class Affine(nn.Module):
         W.
     bias : array (k,)
         b.
+    location : array (d,), optional
+        c, near which x lies: far from zero, x W' and b cancel each other, and float32 would keep little of the rest.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
+    location: torch.Tensor
 
-    def __init__(self, weight: Any, bias: Any) -> None:
+    def __init__(self, weight: Any, bias: Any, location: Any = None) -> None:
         super().__init__()
+        self.centred = location is not None and bool(np.any(location))
+        if self.centred:
+            self.register_buffer("location", constant(location))
+            bias = bias + np.asarray(weight, dtype=np.float64) @ self.location.double().numpy()
         self.register_buffer("weight", constant(weight))
         self.register_buffer("bias", constant(bias))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(x, self.weight, self.bias)
+        return nn.functional.linear(x - self.location if self.centred else x, self.weight, self.bias)
 
 
 class Standardize(nn.Module):
