@@ -100,6 +100,12 @@ def test_an_adapted_model_as_a_module_answers_as_the_model_does(method):
     assert apart(model.fit(X, CLASSES, target=graft.Domain(NEW, labels))) < 5e-4
 
 
+def test_standardization_far_from_zero_maps_alike():
+    fitted = alignment.DomainStandardization().fit(X + np.float32(1e5), target=NEW + np.float32(1e5))
+    given = mapping(fitted)(torch.from_numpy(NEW + np.float32(1e5))).numpy()
+    np.testing.assert_allclose(given, fitted.transform(NEW + np.float32(1e5)), atol=1e-5)
+
+
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_transfer_components_map_alike(kernel):
     fitted = alignment.TransferComponentAnalysis(n_components=4, kernel=kernel).fit(X, target=NEW)

@@ -240,7 +240,10 @@ def _(fitted: Any) -> nn.Module:
 
 @mapping.register
 def _(fitted: alignment.DomainStandardization) -> nn.Module:
-    standardised = layers.Standardize(fitted.target_mean_, fitted.target_scale_)
+    mean, scale = fitted.target_mean_, fitted.target_scale_
+    place = np.float32(mean)
+    # What float32 leaves of the mean is not small beside the scale where features lie far from zero.
+    standardised = nn.Sequential(layers.Standardize(place, scale), layers.ScaleShift(1.0, (place - mean) / scale))
     return nn.Sequential(standardised, layers.UnitRows()) if fitted.unit_length else standardised
 
 
