@@ -8,7 +8,7 @@
         ├── DataError          the data cannot be used (also a ValueError)
         │   └── UnreadableInputsError  some inputs (files, images) could not be read; lists every one of them
         ├── BackboneError      a pretrained network cannot be obtained, or is not the one it claims to be
-        ├── RunError           a saved run cannot be loaded
+        ├── RunError           a saved run cannot be loaded, or a model cannot be exported
         ├── TrainingError      a training cannot go on
         └── MissingDependencyError  an optional package is needed (also an ImportError)
 
@@ -90,7 +90,7 @@ class BackboneError(GraftError):
 
 
 class RunError(GraftError):
-    """A saved run cannot be loaded."""
+    """A saved run cannot be loaded, or a model cannot be exported."""
 
 
 class TrainingError(GraftError):

@@ -13,9 +13,10 @@ import torch
 
 import graft
 from graft.backbones import FeaturePreprocessing, ImagePreprocessing, module_backbone
+from graft.backbones.pixels import fit_pixels, read_pixels
 from graft.data.samples import tickets, write_leaves
-from graft.errors import MissingDependencyError, RequestError, RunError
-from graft.export import Exported, export_model
+from graft.errors import GraftError, MissingDependencyError, RequestError, RunError
+from graft.export import Exported, export_model, writing
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
 ONNX = pytest.mark.skipif(
@@ -67,6 +68,26 @@ def test_pictures_by_the_page_alone(photos, tmp_path, monkeypatch, capsys):
     names = shown(0)
     np.testing.assert_allclose(names["probabilities"], model.predict_proba(["photo.jpg"]), atol=0.02)
     assert capsys.readouterr().out.strip() == model.predict(["photo.jpg"])[0]
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("size", [(32, 32), (32, 48), (48, 32)])
+@pytest.mark.parametrize("kind", ["tall", "wide", "grey", "palette", "turned"])
+def test_pixels_by_the_page_are_those_of_the_network(kind, size, mode, tmp_path):
+    from PIL import Image, ImageOps
+
+    rows = np.linspace(0, 255, 90)[:, None, None] * [1, 0, 0.5] + np.linspace(0, 255, 61)[None, :, None] * [0, 1, 0.5]
+    picture = Image.fromarray(rows.astype(np.uint8))
+    picture = picture if kind == "tall" else picture.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if kind == "turned" else 1
+    picture.convert({"grey": "L", "palette": "P"}.get(kind, "RGB")).save(tmp_path / "photo.png", exif=exif)
+    plan = ImagePreprocessing(size=size, crop=0.8, crop_mode=mode)
+    source = re.search(r"^def pixels.*?(?=^\S*\()", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    names = {"plan": plan.to_dict(), "np": np, "Image": Image, "ImageOps": ImageOps}
+    exec(source[0], names)
+    want = fit_pixels(read_pixels(tmp_path / "photo.png"), plan).numpy().astype(int)
+    assert np.abs(names["pixels"](tmp_path / "photo.png") - want).max() <= 3
 
 
 def test_texts_by_the_page_alone(texts, tmp_path, monkeypatch, capsys):
@@ -174,22 +195,86 @@ def test_a_network_of_ones_own_and_one_example_at_a_time(tmp_path):
     assert program(pixels)[0].item() == pytest.approx(float(model.predict(pictures[:1])[0]), rel=1e-3, abs=1e-3)
 
 
-def test_what_depends_on_its_input_is_refused_and_leaves_nothing(tmp_path):
-    class Fickle(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = torch.nn.Linear(4, 4)
+class Own(torch.nn.Module):
+    """A network that does something of its own to four numbers."""
 
-        def forward(self, x):
-            x = self.first(x)
-            return x[:, :2] if float(x.sum()) > 0 else x[:, 2:]
+    def __init__(self, step):
+        super().__init__()
+        self.first, self.step = torch.nn.Linear(4, 4), step
 
-    own = module_backbone(Fickle(), preprocessing=FeaturePreprocessing(), feature_dim=2)
+    def forward(self, x):
+        return self.step(self.first(x))
+
+
+REFUSED = {
+    "fickle": (
+        lambda x: x if float(x.sum()) > 0 else 2 * x,
+        "model.pt2",
+        "found a step that depends on the values of the inputs.",
+    ),
+    "one size": (
+        lambda x: torch.stack([row.tanh() for row in x]),
+        "model.pt2",
+        "found a step that takes one size of the axis batch alone.",
+    ),
+    "error": (
+        lambda x: {"eager": x}["traced" if torch.compiler.is_exporting() else "eager"],
+        "model.pt2",
+        "found KeyError: 'traced'.",
+    ),
+    "operator": (
+        lambda x: torch.special.i0e(x),
+        "model.onnx",
+        "found prims.bessel_i0e, for which ONNX has no operator. Nothing was written. Name it model.pt2.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("step", "name", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_written_is_refused_in_plain_words_and_leaves_nothing(step, name, said, tmp_path):
+    if name.endswith(".onnx"):
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    own = module_backbone(Own(step), preprocessing=FeaturePreprocessing(), feature_dim=4)
     model = graft.FeatureExtraction(own, head="discriminant", store=False)
     model.fit(X, np.where(X[:, 0] > 0, "up", "down"))
-    with pytest.raises(RunError, match="expected a network of operations that this format can hold"):
-        export_model(model, tmp_path / "model.pt2")
+    with pytest.raises(RunError, match="expected a network of operations that this format can hold") as caught:
+        export_model(model, tmp_path / name)
+    assert said in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@ONNX
+def test_a_file_that_onnxruntime_cannot_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("graft.export.writing._write_onnx", lambda *given: given[-1].write_bytes(b"no model"))
+    with pytest.raises(RunError, match=r"INVALID_PROTOBUF.*Nothing was written. Name it model.pt2"):
+        export_model(vectors(), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@ONNX
+def test_weights_stand_within_the_one_file_whatever_their_size(tmp_path, monkeypatch):
+    """Torch moves the weights of large models to a second file, which would be lost on the way to its place."""
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
+    export_model(vectors(), tmp_path / "model.onnx")
+    assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(("size", "place"), [(1e-6, 0), (1, 1000), (1e9, 0)])
+def test_numbers_of_any_size_are_compared_in_units_of_what_they_vary_by(size, place, tmp_path, monkeypatch):
+    model = graft.FeatureExtraction(None, head="ridge", task="regression", store=False).fit(X, size * X[:, 0] + place)
+    assert export_model(model, tmp_path / "model.pt2").difference < 1e-3
+    write = writing._write_torch
+    monkeypatch.setattr(writing, "_write_torch", lambda *given: [one + 0.01 * size for one in write(*given)])
+    with pytest.raises(RunError, match="values that differ"):
+        export_model(model, tmp_path / "other.pt2")
+    assert [one.name for one in tmp_path.iterdir()] == ["model.pt2"]
+
+
+def test_a_tokenizer_that_cannot_be_written_leaves_no_model(texts, tmp_path):
+    (tmp_path / "model.tokenizer.json").mkdir()
+    with pytest.raises(GraftError, match=r"model.tokenizer.json: expected a disk"):
+        export_model(texts, tmp_path / "model.pt2")
+    assert [one.name for one in tmp_path.iterdir()] == ["model.tokenizer.json"]
 
 
 def test_a_file_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path, monkeypatch):

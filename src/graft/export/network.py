@@ -95,6 +95,13 @@ class Prediction:
                     found[name] = self._answer(name, head, read[name])
         return tuple(found[one.task.name] for one in self.outputs)
 
+    def units(self) -> tuple[Any, ...]:
+        """Return what an error of each output is measured in: 1 for probabilities, for numbers what they vary by."""
+        heads = {name: head for part in self.parts for name, head in part.heads.items()}
+        return tuple(
+            heads[one.task.name].target_scale_ if one.task.kind == "regression" else 1.0 for one in self.outputs
+        )
+
     def _answer(self, name: str, head: Any, read: np.ndarray) -> np.ndarray:
         task = next(one.task for one in self.outputs if one.task.name == name)
         if task.kind == "regression":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 
 from graft.backbones.feature_backbone import FeatureBackbone
 from graft.backbones.text_backbone import TextBackbone
-from graft.errors import MissingDependencyError, RequestError, RunError
+from graft.errors import GraftError, MissingDependencyError, RequestError, RunError
 from graft.export.network import Prediction, prediction
 from graft.persistence import require_writable, whole_file
 
@@ -26,9 +27,12 @@ from graft.persistence import require_writable, whole_file
 FORMATS = {".onnx": "onnx", ".pt2": "torch"}
 # The name of the facts within the file: ONNX metadata, or an extra file of the program of torch.export.
 FACTS = "graft.json"
-# Of probabilities, and of numbers in units of their size: float32 beside the float64 of the heads.
+# Of probabilities, and of numbers in units of what they vary by: float32 beside the float64 of the heads.
 _CLOSE = 1e-3
 _EXAMPLES = 8  # that a file is run on
+# In what torch says.
+_NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
+_ONE_SIZE = re.compile(r"marked (\w+) as dynamic but your code specialized it")
 # Protobuf, which ONNX is written in, holds no more than this in one file; some of it is not weights.
 _ONNX_BYTES = 2**31 - 2**24
 _SENTENCES = ("a", "The quick brown fox jumps over the lazy dog.", "How much is it, and when does it arrive?", "no")
@@ -55,8 +59,9 @@ class Exported:
     beside : tuple of Path
         Further files that belong to it: the tokenizer of a text model.
     difference : float or None
-        The largest difference between its answers and the model's own, in float32: of probabilities, or of numbers
-        relative to the largest. None where the file could not be run here (ONNX without onnxruntime).
+        The largest difference between its answers and the model's own, in float32: of probabilities, or of numbers in
+        units of their standard deviation in training. None where the file could not be run here (ONNX without
+        onnxruntime).
     """
 
     file: Path
@@ -147,23 +152,27 @@ def export_model(model: Any, file: str | os.PathLike[str]) -> Exported:
         },
         ensure_ascii=False,
     )
+    tokenizer = found.backbone.tokenizer_json() if isinstance(found.backbone, TextBackbone) else None
+    pages = {} if tokenizer is None else {path.with_name(f"{path.stem}.tokenizer.json"): tokenizer}
+    answers: Sequence[np.ndarray] | None
     with whole_file(path) as partial:
-        with _refusals(path):
+        with _refusals(path, "Write this part of the network, or of graft.export.prediction_module(model), otherwise."):
             program = torch.export.export(
                 found.module,
                 tuple(batch.values()),
                 dynamic_shapes=_free_axes(found, list(batch)),
             )
+        with _refusals(path, _other(path)):
             if format == "torch":
-                with partial.open("wb") as archive:
-                    torch.export.save(program, archive, extra_files={FACTS: facts})
-                answers: Sequence[np.ndarray] | None = [one.numpy() for one in program.module()(*batch.values())]
+                answers = _write_torch(program, facts, batch, partial)
             else:
                 _write_onnx(program, facts, list(batch), names, partial)
                 answers = _run_onnx(partial, batch, names)
-        difference = None if answers is None else _difference(path, names, answers, want)
-    beside = _write_tokenizer(found.backbone, path) if isinstance(found.backbone, TextBackbone) else ()
-    return Exported(path, format, inputs, outputs, beside, difference)
+        difference = None if answers is None else _difference(path, names, answers, want, found.units())
+        for place, text in pages.items():  # before the model has its place: without them it is of no use
+            with whole_file(place) as page:
+                page.write_text(text, encoding="utf-8")
+    return Exported(path, format, inputs, outputs, tuple(pages), difference)
 
 
 def _format_of(path: Path) -> str:
@@ -230,19 +239,50 @@ def _example(found: Prediction) -> Any:
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(path: Path, remedy: str) -> Iterator[None]:
     """Say in one message what a network has that cannot be written down."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, of its own parts
             yield
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except (GraftError, OSError, MemoryError):
+        raise
+    except Exception as error:  # onnxruntime raises nothing narrower, a network anything
         raise RunError(
             str(path),
             expected="a network of operations that this format can hold, the same for every input",
-            found=(str(error).strip().splitlines() or [type(error).__name__])[0].partition(" For more")[0].rstrip(".!"),
-            remedy="Try the other format, .onnx or .pt2; or export graft.export.prediction_module(model) yourself.",
+            found=_reason(error),
+            remedy=f"Nothing was written. {remedy}",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return in a few words what stands in the way, without the advice of torch to its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(error)
+    if operator := _NO_OPERATOR.search(said):
+        return f"{operator[1]}, for which ONNX has no operator"
+    if "data-dependent" in said:
+        return "a step that depends on the values of the inputs"
+    if axis := _ONE_SIZE.search(said):
+        return f"a step that takes one size of the axis {axis[1]} alone"
+    first = next(iter(said.strip().splitlines()), "").rstrip(".!")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _other(path: Path) -> str:
+    """Return the remedy where the other format may do."""
+    return f"Name it {path.stem}.onnx." if FORMATS[path.suffix] == "torch" else f"Name it {path.stem}.pt2."
+
+
+def _write_torch(program: Any, facts: str, batch: dict[str, torch.Tensor], place: Path) -> Sequence[np.ndarray]:
+    """Write a program, read it again, and return what it answers."""
+    with place.open("wb") as archive:
+        torch.export.save(program, archive, extra_files={FACTS: facts})
+    with place.open("rb") as archive:
+        answers = torch.export.load(archive).module()(*batch.values())
+    return [one.numpy() for one in answers]
 
 
 def _write_onnx(program: Any, facts: str, inputs: list[str], outputs: list[str], place: Path) -> None:
@@ -257,7 +297,8 @@ def _write_onnx(program: Any, facts: str, inputs: list[str], outputs: list[str],
         dynamic_shapes={name: _FREE[name] for name in inputs},
     )
     made.model.metadata_props[FACTS] = facts
-    made.save(place)
+    # As one file: its own way to save moves large weights to a second one.
+    place.write_bytes(made.model_proto.SerializeToString())
 
 
 def _run_onnx(place: Path, batch: dict[str, torch.Tensor], names: list[str]) -> Sequence[np.ndarray] | None:
@@ -270,8 +311,10 @@ def _run_onnx(place: Path, batch: dict[str, torch.Tensor], names: list[str]) -> 
     return session.run(names, {name: values.numpy() for name, values in batch.items()})
 
 
-def _difference(path: Path, names: list[str], answers: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
-    """Return by how much answers differ from those that are wanted.
+def _difference(
+    path: Path, names: list[str], answers: Sequence[np.ndarray], want: Sequence[np.ndarray], units: Sequence[Any]
+) -> float:
+    """Return by how much answers differ from those that are wanted, in their units.
 
     Raises
     ------
@@ -279,26 +322,15 @@ def _difference(path: Path, names: list[str], answers: Sequence[np.ndarray], wan
         If it is more than rounding explains.
     """
     worst = 0.0
-    for name, given, right in zip(names, answers, want, strict=True):
-        size = max(1.0, float(np.abs(right).max()))
-        apart = float(np.abs(given - right).max()) / size
+    for name, given, right, unit in zip(names, answers, want, units, strict=True):
+        # Of numbers far from zero float32 keeps seven digits, however little they vary.
+        apart = float((np.abs(given - right) / np.maximum(unit, _CLOSE * np.abs(right))).max())
         if not apart <= _CLOSE:
             raise RunError(
                 str(path),
                 expected=f"{name} that differ from the model's own by less than {_CLOSE:g}",
                 found=f"{apart:.3g}",
-                remedy="Nothing was written. Try the other format, .onnx or .pt2.",
+                remedy=f"Nothing was written. {_other(path)}",
             )
         worst = max(worst, apart)
     return worst
-
-
-def _write_tokenizer(backbone: TextBackbone, path: Path) -> tuple[Path, ...]:
-    """Write the tokenizer beside a model; returns its file, or nothing where it cannot be one."""
-    tokenizer = backbone.tokenizer_json()
-    if tokenizer is None:
-        return ()
-    place = path.with_name(f"{path.stem}.tokenizer.json")
-    with whole_file(place) as partial:
-        partial.write_text(tokenizer, encoding="utf-8")
-    return (place,)
