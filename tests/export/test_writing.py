@@ -187,7 +187,8 @@ def test_a_network_of_ones_own_and_one_example_at_a_time(tmp_path):
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     own = module_backbone(network, preprocessing=ImagePreprocessing(size=(12, 16)))
     pictures = [DRAW.integers(256, size=(20, 24, 3), dtype=np.uint8) for _ in range(12)]
-    model = graft.FeatureExtraction(own, head="ridge", task="regression", store=False).fit(pictures, np.arange(12.0))
+    model = graft.FeatureExtraction(own, head="ridge", task="regression", store=False, precision="float32")
+    model.fit(pictures, np.arange(12.0))
     written = export_model(model, tmp_path / "model.pt2")
     assert written.inputs == {"pixels": ["batch", 3, 12, 16]}
     program = torch.export.load(tmp_path / "model.pt2").module()
