@@ -175,6 +175,15 @@ def test_several_tasks_have_an_output_each_and_the_file_says_which(name, tmp_pat
     np.testing.assert_allclose(answers[1][:, 0], model.predict(new)[:, 1].astype(float), rtol=1e-3, atol=1e-4)
 
 
+def test_numbers_that_are_adapted_to_a_target_are_exported(tmp_path):
+    target = graft.Domain((X + 1).astype(np.float32))
+    numbers = np.stack([X[:, 0], 100 * X[:, 1]], axis=1)
+    model = graft.DomainAdaptation(None, method="coral", task="regression", store=False)
+    written = export_model(model.fit(X, numbers, target=target), tmp_path / "model.pt2")
+    assert written.outputs == {"values": ["batch", 2]}
+    assert written.difference < 1e-4
+
+
 def test_a_run_that_was_saved_is_exported_as_it_was(tmp_path):
     model = vectors()
     model.save(tmp_path / "run")

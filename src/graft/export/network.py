@@ -17,6 +17,7 @@ from graft.export import layers
 from graft.export.heads import answers
 from graft.heads import MultiLabelHead, RegressorHead
 from graft.techniques import MultiTask
+from graft.techniques.adaptation import AdaptedHead
 from graft.techniques.multiple.joint_head import Middle
 from graft.techniques.multiple.part import Part
 from graft.techniques.multiple.stack import LEAST, Stack
@@ -98,9 +99,7 @@ class Prediction:
     def units(self) -> tuple[Any, ...]:
         """Return what an error of each output is measured in: 1 for probabilities, for numbers what they vary by."""
         heads = {name: head for part in self.parts for name, head in part.heads.items()}
-        return tuple(
-            heads[one.task.name].target_scale_ if one.task.kind == "regression" else 1.0 for one in self.outputs
-        )
+        return tuple(_deviation(heads[one.task.name]) if one.task.kind == "regression" else 1.0 for one in self.outputs)
 
     def _answer(self, name: str, head: Any, read: np.ndarray) -> np.ndarray:
         task = next(one.task for one in self.outputs if one.task.name == name)
@@ -108,6 +107,11 @@ class Prediction:
             return np.asarray(head.predict(read)).reshape(len(read), -1)
         given = head.predict_proba(read)
         return class_columns(given, head.classes_.tolist(), task.classes) if task.kind == "classification" else given
+
+
+def _deviation(head: Any) -> np.ndarray:
+    """Return the standard deviation of the numbers (outputs,) that a regressor was fitted to."""
+    return _deviation(head.head) if isinstance(head, AdaptedHead) else head.target_scale_
 
 
 def prediction_module(model: Any) -> nn.Module:
