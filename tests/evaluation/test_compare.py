@@ -18,9 +18,10 @@ from graft.cli import main
 from graft.data import Domain
 from graft.errors import DataError, GraftError, RequestError
 from graft.evaluation import read_results
+from graft.evaluation.cell import Cell
 from graft.evaluation.comparison import compare as comparing
 from graft.evaluation.comparison.measuring import Measured
-from graft.evaluation.results import NO_INTERVAL, Cell
+from graft.evaluation.results import NO_INTERVAL
 from graft.metrics import Estimate
 
 pytestmark = pytest.mark.usefixtures("tournaments_in_time")

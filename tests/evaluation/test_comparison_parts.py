@@ -13,6 +13,7 @@ import torch
 from graft.backbones import FeaturePreprocessing, load_backbone, module_backbone
 from graft.data import Domain, Task
 from graft.errors import DataError, RequestError
+from graft.evaluation.cell import Cell
 from graft.evaluation.comparison import memory
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
 from graft.evaluation.comparison.candidates import candidates, chosen, model_of
@@ -31,7 +32,7 @@ from graft.evaluation.comparison.schedule import measure_all
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.training_length import adaptation_examples
 from graft.evaluation.comparison.verdict import Wording, judge
-from graft.evaluation.results import NO_INTERVAL, Cell
+from graft.evaluation.results import NO_INTERVAL
 from graft.metrics import Estimate
 from graft.techniques import DomainAdaptation, FeatureExtraction, Predictions
 from graft.techniques.adaptation import FEATURE_METHODS, NETWORK_METHODS

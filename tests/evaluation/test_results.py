@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from graft.errors import RequestError, RunError
-from graft.evaluation.results import Cell, NewerResultsError, Results, Verdict, earlier_results, read_results
+from graft.evaluation.cell import Cell
+from graft.evaluation.results import NewerResultsError, Results, Verdict, earlier_results, read_results
 from graft.metrics import Estimate
 
 

@@ -8,7 +8,8 @@ import io
 import numpy as np
 import pytest
 
-from graft.evaluation.results import Cell, Results, Verdict
+from graft.evaluation.cell import Cell
+from graft.evaluation.results import Results, Verdict
 from graft.metrics import Estimate
 
 TITLES = {

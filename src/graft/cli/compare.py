@@ -86,7 +86,8 @@ def compare(
     the same data it is replaced; a report of other data is refused.
     """
     from graft.evaluation import compare as run
-    from graft.evaluation.results import FAILED, earlier_results, finished_cells
+    from graft.evaluation.cell import FAILED
+    from graft.evaluation.results import earlier_results, finished_cells
     from graft.reports import show, write_html
 
     seconds = None if budget is None else as_seconds("--budget", budget)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.results import SECONDS, Cell, Results
+from graft.evaluation.cell import SECONDS, Cell
+from graft.evaluation.results import Results
 
 
 def technique_names(results: Results) -> list[str]:

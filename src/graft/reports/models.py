@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from graft.evaluation.results import Cell, Results
+from graft.evaluation.cell import Cell
+from graft.evaluation.results import Results
 from graft.metrics.estimate import Estimate
 from graft.reports import charts, contents
 from graft.reports.embedded import chart

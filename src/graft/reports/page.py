@@ -39,7 +39,8 @@ def html(results: Results, *more: Results) -> str:
     Examples
     --------
     >>> from graft import reports
-    >>> from graft.evaluation.results import Cell, Results
+    >>> from graft.evaluation.cell import Cell
+    >>> from graft.evaluation.results import Results
     >>> cell = Cell("fine-tuning", 5, 0, 10, "left out", "needs about 90 s, 20 s were left")
     >>> "needs about 90 s" in reports.html(Results(command="graft compare photos/", cells=(cell,)))
     True

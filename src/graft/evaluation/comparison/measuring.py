@@ -14,6 +14,7 @@ import numpy as np
 from graft.backbones import Backbone, embed
 from graft.data import Domain, Task, label_array
 from graft.errors import DataError, GraftError
+from graft.evaluation.cell import Cell
 from graft.evaluation.comparison.boosted_trees import BoostedTrees
 from graft.evaluation.comparison.candidates import FROZEN, Candidate, model_of
 from graft.evaluation.comparison.each_task import EachTask
@@ -22,7 +23,6 @@ from graft.evaluation.comparison.evidence import SHOWN_OF_A_TASK, evidence, plan
 from graft.evaluation.comparison.example_scores import known_shares, mean_of_tasks, score_values
 from graft.evaluation.comparison.memory import peak_memory
 from graft.evaluation.comparison.setup import Job, Setup
-from graft.evaluation.results import Cell
 from graft.metrics import Estimate, Statistic, bootstrap
 from graft.techniques import MultiTask, Predictions
 from graft.techniques.adaptation.tournament import OUT_OF_TIME

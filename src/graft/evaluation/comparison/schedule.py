@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graft.errors import GraftError
+from graft.evaluation.cell import DONE, FAILED, LEFT_OUT, Cell
 from graft.evaluation.comparison.candidates import TUNED_ALONE
 from graft.evaluation.comparison.ledger import MOST_ENDS, Ledger
 from graft.evaluation.comparison.measuring import Measured
 from graft.evaluation.comparison.network_cost import NetworkCost
 from graft.evaluation.comparison.setup import Job, Setup
 from graft.evaluation.comparison.training_length import BATCH, adaptation_examples, training_steps
-from graft.evaluation.results import DONE, FAILED, LEFT_OUT, Cell
 from graft.techniques import DomainAdaptation
 
 # Before a technique has been measured: seconds for a head, and for a tournament of adaptations.
