@@ -9,7 +9,7 @@ import graft
 from graft import alignment
 from graft.errors import RequestError
 from graft.export import layers, prediction_module
-from graft.export.heads import mapping
+from graft.export.heads import alignment_module
 from graft.export.network import in_classes, prediction
 from graft.heads import HEADS, ClassifierHead
 from graft.heads.classifier_head import Outcome
@@ -104,7 +104,7 @@ def test_an_adapted_model_as_a_module_answers_as_the_model_does(method):
 
 def test_standardization_far_from_zero_maps_alike():
     fitted = alignment.DomainStandardization().fit(X + np.float32(1e5), target=NEW + np.float32(1e5))
-    given = mapping(fitted)(torch.from_numpy(NEW + np.float32(1e5))).numpy()
+    given = alignment_module(fitted)(torch.from_numpy(NEW + np.float32(1e5))).numpy()
     np.testing.assert_allclose(given, fitted.transform(NEW + np.float32(1e5)), atol=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_standardization_far_from_zero_maps_alike():
 def test_transfer_components_map_alike(kernel):
     fitted = alignment.TransferComponentAnalysis(n_components=4, kernel=kernel).fit(X, target=NEW)
     with torch.inference_mode():
-        given = mapping(fitted)(torch.from_numpy(NEW)).numpy()
+        given = alignment_module(fitted)(torch.from_numpy(NEW)).numpy()
     np.testing.assert_allclose(given, fitted.transform(NEW), atol=1e-3 * np.abs(given).max())
 
 

@@ -205,7 +205,7 @@ def _window(
     done = np.zeros(len(sources), bool)
     failures: list[tuple[int, str, str]] = []
     if store is not None:
-        keys = lanes.keys(sources)
+        keys = lanes.keys(sources, start)
         known = np.array([row for row, key in enumerate(keys) if key is not None], np.intp)
         asked = [key for key in keys if key is not None]
         held = np.ones(len(asked), bool)

@@ -49,6 +49,8 @@ class Engine:
 
     def __init__(self, backbone: Backbone, sources: Sequence[Any], precision: str, store: FeatureStore | None) -> None:
         self._backbone, self._sources = backbone, sources
+        # The hashes of inputs, by row, that are known from the comparison.
+        self.keys: dict[int, bytes | None] = {}
         self.precision = self._chosen(store) if precision == "auto" else precision
 
     @property
@@ -93,8 +95,8 @@ class Engine:
         """Return inputs with the hashes of their content, in the order of these: the first that can be read count."""
         total = len(self._sources)
         rows = range(total) if total <= _AMONG else [place * total // _AMONG for place in range(_AMONG)]
-        keys = {row: content_key(self._sources[row], self._backbone.modality) for row in rows}
-        found = {key: row for row, key in keys.items() if key is not None}
+        self.keys = {row: content_key(self._sources[row], self._backbone.modality) for row in rows}
+        found = {key: row for row, key in self.keys.items() if key is not None}
         return [(key, self._sources[found[key]]) for key in sorted(found)[:_TRIED]]
 
     def _made(self, precision: str, batch: Any) -> nn.Module:

@@ -95,12 +95,13 @@ class Lanes:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._stack.close()
 
-    def keys(self, sources: Sequence[Any]) -> list[bytes | None]:
-        """Return the hash of each input's content; None for one that cannot be opened."""
-        modality = self._backbone.modality
+    def keys(self, sources: Sequence[Any], start: int) -> list[bytes | None]:
+        """Return the hash of the content of each input from row `start` on; None for one that cannot be opened."""
+        modality, known = self._backbone.modality, self._engine.keys
         files = modality == "image" and all(isinstance(source, str | os.PathLike) for source in sources)
         if not files or len(sources) <= _HASHED_TOGETHER:
-            return [content_key(source, modality) for source in sources]
+            rows = enumerate(sources, start)
+            return [known[row] if row in known else content_key(source, modality) for row, source in rows]
         # Reading and hashing let go of the interpreter: each core takes a share.
         parts = [sources[start : start + _HASHED_TOGETHER] for start in range(0, len(sources), _HASHED_TOGETHER)]
         with ThreadPoolExecutor(_runtime.cores()) as pool:

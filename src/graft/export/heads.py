@@ -40,7 +40,7 @@ from graft.techniques.adaptation import AdaptedHead
 
 
 @singledispatch
-def answers(head: Any) -> nn.Module:
+def head_module(head: Any) -> nn.Module:
     """Return what maps features (n, d) to what a fitted head answers.
 
     Probabilities (n, K) or (n, labels), as ``predict_proba`` gives them; of a regression the numbers (n, outputs).
@@ -53,36 +53,32 @@ def answers(head: Any) -> nn.Module:
     raise _unknown(head)
 
 
-@answers.register
-def _(head: ClassifierHead) -> nn.Module:
-    return nn.Sequential(outputs(head), layers.Softmax(head.temperature_))
+@head_module.register(ClassifierHead)
+@head_module.register(ScoredClassifier)
+def _(head: Any) -> nn.Module:
+    return nn.Sequential(score_module(head), layers.ScaleShift(1 / head.temperature_), nn.Softmax(dim=1))
 
 
-@answers.register
+@head_module.register
 def _(head: MultiLabelHead) -> nn.Module:
-    probability = nn.Sequential(outputs(head), layers.Sigmoid(head.temperature_))
+    probability = nn.Sequential(score_module(head), layers.ScaleShift(1 / head.temperature_), nn.Sigmoid())
     return nn.Sequential(probability, layers.Complement()) if head.single_label_ else probability
 
 
-@answers.register
+@head_module.register
 def _(head: RegressorHead) -> nn.Module:
-    return nn.Sequential(outputs(head), layers.ScaleShift(head.target_scale_, head.target_location_))
+    return nn.Sequential(score_module(head), layers.ScaleShift(head.target_scale_, head.target_location_))
 
 
-@answers.register
-def _(head: ScoredClassifier) -> nn.Module:
-    return nn.Sequential(outputs(head), layers.Softmax(head.temperature_))
-
-
-@answers.register
+@head_module.register
 def _(head: AdaptedHead) -> nn.Module:
     steps: list[nn.Module] = [] if head.location is None else [layers.Standardize(head.location, head.scale)]
     if head.mapping is not None:
-        steps.append(mapping(head.mapping))
-    return nn.Sequential(*steps, answers(head.head))
+        steps.append(alignment_module(head.mapping))
+    return nn.Sequential(*steps, head_module(head.head))
 
 
-@answers.register
+@head_module.register
 def _(head: TrAdaBoostClassifier) -> nn.Module:
     classes, count = len(head.classes_), len(head.votes_)
     models = []
@@ -111,7 +107,7 @@ class Ballot(nn.Module):
 
 
 @singledispatch
-def outputs(head: Any) -> nn.Module:
+def score_module(head: Any) -> nn.Module:
     """Return what maps features (n, d) to a fitted head's logits, scores, or standardised numbers.
 
     Raises
@@ -122,55 +118,58 @@ def outputs(head: Any) -> nn.Module:
     raise _unknown(head)
 
 
-@outputs.register
+@score_module.register
 def _(head: AutoHead) -> nn.Module:
     members = list(head.heads_.values())
     if len(members) == 1:
-        return outputs(members[0])
-    parts = [nn.Sequential(outputs(one), layers.LogSoftmax(one.temperature_)) for one in members]
+        return score_module(members[0])
+    parts = [
+        nn.Sequential(score_module(one), layers.ScaleShift(1 / one.temperature_), nn.LogSoftmax(dim=1))
+        for one in members
+    ]
     return layers.WeightedSum(parts, head.weights_)
 
 
-@outputs.register
+@score_module.register
 def _(head: LogisticPath) -> nn.Module:
     affine = layers.Affine(head.coef_, head.intercept_, head.location_)
     return nn.Sequential(affine, layers.BothSigns()) if len(head.intercept_) == 1 else affine
 
 
-@outputs.register(ShrinkageDiscriminant)
-@outputs.register(MultiLabelLogistic)
+@score_module.register(ShrinkageDiscriminant)
+@score_module.register(MultiLabelLogistic)
 def _(head: Any) -> nn.Module:
     return layers.Affine(head.coef_, head.intercept_, head.location_)
 
 
-@outputs.register(LinearClassifier)
-@outputs.register(LinearMultiLabel)
+@score_module.register(LinearClassifier)
+@score_module.register(LinearMultiLabel)
 def _(head: Any) -> nn.Module:
     return layers.Affine(head.coefficients, head.intercept, head.location_)
 
 
-@outputs.register
+@score_module.register
 def _(head: LinearRegressor) -> nn.Module:
     location, scale = head.target_location_, head.target_scale_
     return layers.Affine(head.coefficients / scale[:, None], (head.intercept - location) / scale, head.location_)
 
 
-@outputs.register
+@score_module.register
 def _(head: RidgePath) -> nn.Module:
     return layers.Affine(head.slopes_.T, head.offset_, head.location_)
 
 
-@outputs.register
+@score_module.register
 def _(head: AutoRegressor) -> nn.Module:
-    return outputs(head.head_)
+    return score_module(head.head_)
 
 
-@outputs.register
+@score_module.register
 def _(head: KernelRidgeClassifier) -> nn.Module:
     return nn.Sequential(_kernel_ridge(head), layers.ScaleShift(LOGIT))
 
 
-@outputs.register
+@score_module.register
 def _(head: KernelRidgeRegressor) -> nn.Module:
     return _kernel_ridge(head)
 
@@ -180,39 +179,39 @@ def _kernel_ridge(head: Any) -> nn.Module:
     return nn.Sequential(_scaled(head), kernel)
 
 
-@outputs.register
+@score_module.register
 def _(head: Prototype) -> nn.Module:
     return nn.Sequential(_scaled(head), layers.UnitRows(), layers.Affine(SHARPNESS * head.prototypes_, head.log_share_))
 
 
-@outputs.register
+@score_module.register
 def _(head: NearestNeighbors) -> nn.Module:
     votes = layers.Votes(head.examples_, head.weight_, head.codes_, head.class_share_, head.n_neighbors_)
     return nn.Sequential(_scaled(head), votes)
 
 
-@outputs.register
+@score_module.register
 def _(head: alignment.ManifoldRegularization) -> nn.Module:
-    placed = [mapping(head.standardization_), layers.WithOne(), layers.UnitRows()]
+    placed = [alignment_module(head.standardization_), layers.WithOne(), layers.UnitRows()]
     return nn.Sequential(*placed, layers.GaussianKernel(head.examples_, 0.5, head.dual_coef_, head.shares_))
 
 
-@outputs.register
+@score_module.register
 def _(head: alignment.MEDA) -> nn.Module:
     kernel = layers.GaussianKernel(head.examples_, 0.5, head.dual_coef_, np.zeros(head.dual_coef_.shape[1]))
-    return nn.Sequential(mapping(head.flow_), layers.UnitRows(), kernel)
+    return nn.Sequential(alignment_module(head.flow_), layers.UnitRows(), kernel)
 
 
-@outputs.register
+@score_module.register
 def _(head: alignment.CentroidRefinement) -> nn.Module:
     cosine = layers.Affine(head.centroids_ / head.temperature, np.zeros(len(head.centroids_)))
-    return nn.Sequential(mapping(head.standardization_), cosine)
+    return nn.Sequential(alignment_module(head.standardization_), cosine)
 
 
-@outputs.register
+@score_module.register
 def _(head: alignment.InvariantHead) -> nn.Module:
     return nn.Sequential(
-        mapping(head.standardization_),
+        alignment_module(head.standardization_),
         layers.Affine(head.bottleneck_.T, head.bottleneck_intercept_),
         nn.ReLU(),
         layers.Affine(head.coef_, head.intercept_),
@@ -220,7 +219,7 @@ def _(head: alignment.InvariantHead) -> nn.Module:
 
 
 @singledispatch
-def mapping(fitted: Any) -> nn.Module:
+def alignment_module(fitted: Any) -> nn.Module:
     """Return what maps target features (n, d) as ``transform`` of a fitted alignment does.
 
     Raises
@@ -231,14 +230,14 @@ def mapping(fitted: Any) -> nn.Module:
     raise _unknown(fitted)
 
 
-@mapping.register(alignment.CORAL)
-@mapping.register(alignment.LinearTransport)
-@mapping.register(alignment.OptimalTransport)
+@alignment_module.register(alignment.CORAL)
+@alignment_module.register(alignment.LinearTransport)
+@alignment_module.register(alignment.OptimalTransport)
 def _(fitted: Any) -> nn.Module:
     return nn.Identity()  # these move the source
 
 
-@mapping.register
+@alignment_module.register
 def _(fitted: alignment.DomainStandardization) -> nn.Module:
     mean, scale = fitted.target_mean_, fitted.target_scale_
     place = np.float32(mean)
@@ -247,17 +246,17 @@ def _(fitted: alignment.DomainStandardization) -> nn.Module:
     return nn.Sequential(standardised, layers.UnitRows()) if fitted.unit_length else standardised
 
 
-@mapping.register
+@alignment_module.register
 def _(fitted: alignment.SubspaceAlignment) -> nn.Module:
     return _centred(fitted.target_mean_, fitted.target_map_)
 
 
-@mapping.register
+@alignment_module.register
 def _(fitted: alignment.GeodesicFlowKernel) -> nn.Module:
     return _centred(fitted.target_mean_, fitted.map_)
 
 
-@mapping.register
+@alignment_module.register
 def _(fitted: ComponentAnalysis) -> nn.Module:
     if fitted.anchors_ is None:
         return _centred(fitted.mean_, fitted.map_)

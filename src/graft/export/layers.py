@@ -168,41 +168,6 @@ class ScaleShift(nn.Module):
         return x * self.factor + self.shift
 
 
-class Softmax(nn.Module):
-    """Logits (n, K) to softmax(logits / T)."""
-
-    def __init__(self, temperature: float) -> None:
-        super().__init__()
-        self.temperature = float(temperature)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(x / self.temperature, dim=1)
-
-
-class LogSoftmax(nn.Module):
-    """Logits (n, K) to log softmax(logits / T)."""
-
-    def __init__(self, temperature: float) -> None:
-        super().__init__()
-        self.temperature = float(temperature)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.log_softmax(x / self.temperature, dim=1)
-
-
-class Sigmoid(nn.Module):
-    """Logits (n, labels) to sigmoid(logits / T), with a temperature for each."""
-
-    temperature: torch.Tensor
-
-    def __init__(self, temperature: Any) -> None:
-        super().__init__()
-        self.register_buffer("temperature", constant(temperature))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(x / self.temperature)
-
-
 class Complement(nn.Module):
     """p (n, 1) to [1 - p, p]."""
 

@@ -14,7 +14,7 @@ from torch import nn
 from graft.backbones import Backbone
 from graft.data import Task
 from graft.export import layers
-from graft.export.heads import answers
+from graft.export.heads import head_module
 from graft.heads import MultiLabelHead, RegressorHead
 from graft.techniques import MultiTask
 from graft.techniques.adaptation import AdaptedHead
@@ -155,7 +155,7 @@ def prediction(model: Any) -> Prediction:
         tasks, parts = model.tasks_, model.parts_
     else:
         tasks, parts = (model.task_,), (Part(model.backbone_, None, {model.task_.name: model.head_}),)
-    kind = {"image": OfPixels, "text": OfTokens, "features": OfVectors}[parts[0].backbone.modality]
+    kind = {"image": ImageModel, "text": TextModel, "features": VectorModel}[parts[0].backbone.modality]
     module = kind(parts, tasks).eval()
     several = isinstance(model, MultiTask)
     outputs = tuple(Output(_output_name(task, several), task) for task in tasks)
@@ -167,10 +167,10 @@ def _output_name(task: Task, several: bool) -> str:
     return f"{name}.{task.name}" if several else name
 
 
-class Whole(nn.Module):
+class ModelModule(nn.Module):
     """Networks, what stands between their features and the heads, and the heads: from a batch to all tasks' answers.
 
-    Abstract: what it reads is said by `OfPixels`, `OfTokens` and `OfVectors`.
+    Abstract: what it reads is said by `ImageModel`, `TextModel` and `VectorModel`.
 
     Parameters
     ----------
@@ -192,39 +192,39 @@ class Whole(nn.Module):
                 places[id(part.backbone)] = len(self.networks)
                 self.networks.append(copy.deepcopy(part.backbone.module).cpu().requires_grad_(False))
             self.network_of.append(places[id(part.backbone)])
-            self.parts.append(Answers(part, [next(task for task in tasks if task.name == name) for name in names]))
+            self.parts.append(PartModule(part, [next(task for task in tasks if task.name == name) for name in names]))
             answered += names
         self.order = [answered.index(task.name) for task in tasks]
 
-    def answers(self, batch: Any) -> tuple[torch.Tensor, ...]:
+    def predictions(self, batch: Any) -> tuple[torch.Tensor, ...]:
         """Return the answers of all tasks to a batch that `Backbone.collate` made."""
         features = [network(batch).float() for network in self.networks]
         found = [one for place, part in zip(self.network_of, self.parts, strict=True) for one in part(features[place])]
         return tuple(found[at] for at in self.order)
 
 
-class OfPixels(Whole):
-    """Of pictures."""
+class ImageModel(ModelModule):
+    """A model of pictures (n, 3, height, width), 8-bit values."""
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.answers(pixels)
+        return self.predictions(pixels)
 
 
-class OfTokens(Whole):
-    """Of texts."""
+class TextModel(ModelModule):
+    """A model of texts, as token ids and their mask (n, length)."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.answers({"input_ids": input_ids, "attention_mask": attention_mask})
+        return self.predictions({"input_ids": input_ids, "attention_mask": attention_mask})
 
 
-class OfVectors(Whole):
-    """Of feature vectors."""
+class VectorModel(ModelModule):
+    """A model of feature vectors (n, d)."""
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.answers(features)
+        return self.predictions(features)
 
 
-class Answers(nn.Module):
+class PartModule(nn.Module):
     """Features (n, d) to the answers of the tasks of one part.
 
     Parameters
@@ -244,14 +244,14 @@ class Answers(nn.Module):
         if isinstance(part.middle, Middle):
             self.middle = copy.deepcopy(part.middle).cpu().requires_grad_(False)
         elif part.middle is not None:
-            self.middle = Stacked(part.middle, names)
+            self.middle = StackModule(part.middle, names)
 
     def forward(self, features: torch.Tensor) -> list[torch.Tensor]:
         read = None if self.middle is None else self.middle(features)
         return [head(features if read is None else read[at]) for at, head in zip(self.places, self.heads, strict=True)]
 
 
-class Stacked(nn.Module):
+class StackModule(nn.Module):
     """What the head of each task reads of features (n, d); see `graft.techniques.multiple.stack.Stack`."""
 
     def __init__(self, stack: Stack, names: Sequence[str]) -> None:
@@ -261,7 +261,7 @@ class Stacked(nn.Module):
             "numbers" if isinstance(one, RegressorHead) else "labels" if isinstance(one, MultiLabelHead) else "classes"
             for one in stack.first.values()
         ]
-        self.first = nn.ModuleList(answers(one) for one in stack.first.values() if stack.fused)
+        self.first = nn.ModuleList(head_module(one) for one in stack.first.values() if stack.fused)
         self.standardize = nn.ModuleList(
             layers.Standardize(stack.location_[name], stack.scale_[name]) for name in stack.first if stack.fused
         )
@@ -291,9 +291,9 @@ class Stacked(nn.Module):
 def in_classes(head: Any, task: Task) -> nn.Module:
     """Return the answers of a head in the columns of its task: zeros for classes that it has never seen."""
     if task.kind != "classification":
-        return answers(head)
+        return head_module(head)
     seen = list(map(plain, head.classes_))
     if seen == list(map(plain, task.classes)):
-        return answers(head)
+        return head_module(head)
     places = class_columns(np.eye(len(seen)), seen, task.classes)
-    return nn.Sequential(answers(head), layers.Affine(places.T, np.zeros(len(task.classes))))
+    return nn.Sequential(head_module(head), layers.Affine(places.T, np.zeros(len(task.classes))))
